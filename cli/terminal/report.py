@@ -9,9 +9,6 @@ from cli.terminal.output import print_table, say
 if TYPE_CHECKING:
     from operations.report.forms.tables import Table
 
-_WIDE = 8
-"""The most columns that a table keeps as they are; a wider one is turned, with a row a measure."""
-
 _CELL = 11
 """About how many columns of a terminal a number takes, with the space beside it."""
 
@@ -38,24 +35,24 @@ def print_report(document: dict[str, Any]) -> None:
 
 
 def _print(table: Table, width: int) -> None:
+    """Print a table with the columns for which there is room: of a triangle the first ages, of a time the last."""
     title = table.title.replace(".", " · ").replace("_", " ") or None
-    if table.keys == 0 or len(table.columns) <= _WIDE or all(column.isdecimal() for column in table.columns[1:]):
-        print_table(table.columns, [[_rounded(value) for value in row] for row in table.rows], title=title)
+    shown = table.turned() if table.is_wide else table
+    if not (table.is_wide or table.has_ages):
+        print_table(shown.columns, _rounded(shown.rows), title=title)
         return
 
-    # turned: a row a measure, a column a period, the last ones as far as there is room
-    measures = table.columns[table.keys :]
-    room = max(1, (width - max(map(len, measures)) - 4) // _CELL)
-    shown = table.rows[-room:]
-    names = [" ".join(str(key) for key in row[: table.keys]) for row in shown]
-    rows = [
-        [measure, *(_rounded(row[table.keys + number]) for row in shown)] for number, measure in enumerate(measures)
-    ]
-    left_out = len(table.rows) - len(shown)
-    caption = f"{left_out} earlier columns are left out here: --csv, --json and --html have them" if left_out else None
-    print_table(["measure", *names], rows, title=title, caption=caption)
+    room = max(1, (width - max(len(str(row[0])) for row in shown.rows) - 4) // _CELL)
+    left_out = max(0, len(shown.columns) - 1 - room)
+    kept = slice(1, 1 + room) if table.has_ages else slice(1 + left_out, None)
+    which = "later ages" if table.has_ages else "earlier columns"
+    caption = f"{left_out} {which} are left out here: --csv, --json and --html have them" if left_out else None
+    columns = [shown.columns[0], *shown.columns[kept]]
+    print_table(columns, _rounded([[row[0], *row[kept]] for row in shown.rows]), title=title, caption=caption)
 
 
-def _rounded(value: Any) -> Any:
-    """Return a rate or mean with as many digits as a person reads; the other forms have all."""
-    return f"{value:,.4g}" if isinstance(value, float) else value
+def _rounded(rows: list[list[Any]]) -> list[list[Any]]:
+    """Return rates and means with as many digits as a person reads; the other forms have all."""
+    from operations.report.forms.tables import rounded
+
+    return [[rounded(value) if isinstance(value, float) else value for value in row] for row in rows]

@@ -6,19 +6,21 @@ from html import escape
 from math import floor, log10
 from typing import TYPE_CHECKING, NamedTuple
 
+from operations.report.forms.tables import rounded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Number = int | float
 
-WIDTH, HEIGHT = 760, 260
-LEFT, RIGHT, TOP, BOTTOM = 76, 150, 14, 34
+WIDTH, HEIGHT = 820, 260
+LEFT, RIGHT, TOP, BOTTOM = 76, 210, 14, 34
 _COLOURS = ("#1f5f99", "#c26a1b", "#2a7f4f", "#8a3f8f", "#6b6b6b")
 _DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4")
 """Series differ by dashes as well as by colour: a page may be printed in grey."""
 
 _TICKS = 4
-_LABELS_MAX = 12
+_LABELS_MAX = 7
 
 
 class Series(NamedTuple):
@@ -78,7 +80,7 @@ def _line(number: int, series: Series, across: float, y: Callable[[Number], floa
             points.append(f"{'L' if is_begun else 'M'}{LEFT + place * across:.1f} {y(value):.1f}")
         is_begun = value is not None
     mark = TOP + 10 + number * 18
-    name = escape(series.name.replace("_", " "))
+    name = escape(series.name.replace("_", " ").replace(".", " · "))
     return (
         f'<path d="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
         f'<line x1="{WIDTH - RIGHT + 10}" x2="{WIDTH - RIGHT + 34}" y1="{mark}" y2="{mark}" stroke="{colour}"'
@@ -150,4 +152,4 @@ def _short(value: Number) -> str:
 
 
 def _grouped(value: Number) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+    return rounded(value) if isinstance(value, float) else f"{value:,}"

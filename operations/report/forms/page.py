@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from operations.report.forms.charts import Series, bars, lines, waterfall
-from operations.report.forms.tables import Table, stands_on, tables
+from operations.report.forms.tables import MEASURE, Table, rounded, stands_on, tables
 from operations.report.periods import ALL
 from schemas.errors import InputError
 
@@ -31,6 +31,12 @@ CHARTS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
 
 _MOVES_UP = ("granted", "adjusted", "honoured", "opening", "restored")
 _MOVES_DOWN = ("captured", "expired", "erased", "reversed_from_lots", "settled_debt")
+BARS = {
+    "liability": ("ageing", "methods.expected_redemptions", "methods.liability_at_cost"),
+    "referrals": ("statuses", "rejections", "channels.share", "channels.touch", "channels.signup"),
+}
+"""The tables of a report whose numbers are of one kind, so that bars compare them."""
+
 _BARS_MAX = 30
 _STYLE = (
     "body{font:15px/1.5 sans-serif;max-width:64em;margin:2em auto;padding:0 1em;color:#222}"
@@ -70,12 +76,12 @@ def page(document: Mapping[str, Any], meaning: str) -> str:
 
     found = tables(document["data"])
     if not found:
-        parts.append("<p>Nothing to report: the log has no events yet.</p>")
+        parts.append("<p>Nothing to report.</p>")
     for table in found:
         if table.title:
             parts.append(f"<h2>{escape(_words(table.title))}</h2>")
         parts += _charts(document["report"], table)
-        parts.append(_table(table))
+        parts.append(_table(table.turned() if table.is_wide else table))
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
@@ -97,10 +103,10 @@ def _charts(report: str, table: Table) -> Iterator[str]:
     if report == "liability" and table.title == "roll_forward":
         yield from _roll_forward(table)
 
-    # numbers by name: statuses, reasons, channels, ageing
-    is_plain = len(table.columns) == 2 and all(type(row[1]) in {int, float} for row in table.rows)
-    if is_plain and table.title and 1 < len(table.rows) <= _BARS_MAX:
-        yield bars(_words(table.title), [(str(row[0]), row[1]) for row in table.rows])
+    # numbers of one kind by name
+    values = [(str(row[0]), row[1]) for row in table.rows if type(row[1]) in {int, float}]
+    if table.title in BARS.get(report, ()) and len(values) <= _BARS_MAX:
+        yield bars(_words(table.title), values)
 
 
 def _roll_forward(table: Table) -> Iterator[str]:
@@ -122,7 +128,8 @@ def _table(table: Table) -> str:
         f"<th{' class=n' if is_number else ''}>{escape(_words(name))}</th>"
         for name, is_number in zip(table.columns, numeric, strict=True)
     )
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
+    named = [[_words(row[0]), *row[1:]] if table.columns[0] == MEASURE else row for row in table.rows]
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in named)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -132,7 +139,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return f"<td>{'yes' if value else 'no'}</td>"
     if isinstance(value, float):
-        return f'<td class="n">{value:,.4g}</td>'
+        return f'<td class="n">{rounded(value)}</td>'
     if isinstance(value, int):
         return f'<td class="n">{value:,}</td>'
     return f"<td>{escape(str(value))}</td>"

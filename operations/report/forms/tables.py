@@ -19,6 +19,15 @@ NAME = "name"
 SPLIT = "by"
 """The second column of a table whose rows are split by something, such as tier."""
 
+MEASURE = "measure"
+"""The first column of a table that was turned."""
+
+WIDE = 8
+"""The most columns that a table keeps as they are."""
+
+ROUNDED_FROM = 1_000
+"""From this size on a number is shown without a fraction."""
+
 _PERIOD = re.compile(r"\d{4}(?:-(?:\d\d(?:-\d\d)?|W\d\d|Q\d))?|all")
 
 
@@ -34,6 +43,26 @@ class Table:
     def keys(self) -> int:
         """Return how many of the first columns name a row; 0 where rows have no names."""
         return len([column for column in self.columns[:2] if column in {NAME, SPLIT}])
+
+    @property
+    def has_ages(self) -> bool:
+        """Whether the columns beside the names are ages, as in a triangle."""
+        return self.keys == 1 and all(column.isdecimal() for column in self.columns[1:])
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is better read with a row for each measure: it has many, and they are not ages."""
+        return self.keys > 0 and len(self.columns) > WIDE and not self.has_ages
+
+    def turned(self) -> Table:
+        """Return the table with a row for each measure, and a column for each of its rows."""
+        names = [" ".join(str(key) for key in row[: self.keys]) for row in self.rows]
+        rows = [
+            [measure, *(row[number] for row in self.rows)]
+            for number, measure in enumerate(self.columns)
+            if number >= self.keys
+        ]
+        return Table(self.title, [MEASURE, *names], rows)
 
 
 def tables(data: Mapping[str, Any]) -> list[Table]:
@@ -145,6 +174,11 @@ def _joined(path: str, name: str) -> str:
 
 def _cell(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def rounded(value: float) -> str:
+    """Return a rate, a mean or a sum as a person reads it: four digits, and all before the point."""
+    return f"{value:,.0f}" if abs(value) >= ROUNDED_FROM else f"{value:.4g}"
 
 
 def stands_on(document: Mapping[str, Any]) -> str:

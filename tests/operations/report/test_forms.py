@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from operations.report.forms.charts import Series, bars, lines, waterfall
 from operations.report.forms.page import page, write_page
 from operations.report.forms.sheet import COLUMNS, sheet
-from operations.report.forms.tables import Table, tables
+from operations.report.forms.tables import Table, rounded, tables
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,6 +67,21 @@ def test_a_report_by_period_is_one_table_and_what_it_nests_are_columns() -> None
     assert tables(data) == [
         Table("", ["name", "members", "rate", "outstanding.gross"], [["2026-03", 3, None, 2], ["all", 4, 0.5, 2]])
     ]
+
+
+def test_a_wide_table_is_turned_and_loses_nothing() -> None:
+    wide = Table("", ["name", "by", *"abcdefgh"], [["2026-03", "gold", *range(8)], ["all", "gold", *range(8, 16)]])
+    assert wide.is_wide
+    assert wide.turned().columns == ["measure", "2026-03 gold", "all gold"]
+    assert wide.turned().rows[0] == ["a", 0, 8]
+    assert wide.turned().rows[-1] == ["h", 7, 15]
+    assert not Table("", ["name", *map(str, range(12))], []).is_wide, "a triangle has an age a column"
+
+
+def test_a_number_is_rounded_to_what_a_person_reads() -> None:
+    assert [rounded(value) for value in (0.58524, 12.345678, 15_168.4, -2_000_000.7, 0.0)] == [
+        "0.5852", "12.35", "15,168", "-2,000,001", "0",
+    ]  # fmt: skip
 
 
 def test_a_split_report_names_period_and_value_in_each_row() -> None:
