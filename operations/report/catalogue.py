@@ -18,7 +18,7 @@ from operations.report.liability.report import liability, problem
 from operations.report.redemption.report import redemption
 from operations.report.referrals import referrals
 from operations.report.rewards import rewards
-from operations.report.split import OF_GRANTS, OF_MEMBERS
+from operations.report.split import BY_FACTS, OF_GRANTS, OF_MEMBERS
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Report(NamedTuple):
     """The splits that its rows can have, such as tier."""
 
     needs_facts: bool = True
-    """Whether it reads the source facts."""
+    """Whether it reads the source facts, also where it is not split by something of theirs."""
 
     is_of_recording: bool = False
     """Whether it covers the time in which something was recorded, and not that in which it happened."""
@@ -67,10 +67,9 @@ REPORTS: dict[str, Report] = {
     "liability": Report(
         "points outstanding: how they came about, when they lapse, and how many will be redeemed",
         liability,
-        needs_facts=False,
         problem=problem,
     ),
-    "redemption": Report("what became of the points of each month, by age", redemption, OF_GRANTS),
+    "redemption": Report("what became of the points of each month, by age", redemption, OF_GRANTS, needs_facts=False),
     "referrals": Report("from shares to qualified referees, the K-factor, cycle time, rejections", referrals),
     "rewards": Report("coupons issued and used", rewards, needs_facts=False),
 }
@@ -98,7 +97,7 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
 
     with snapshot(database_url, statement_max=NO_LIMIT) as cursor:
         of = frame(cursor, asked, is_of_recording=chosen.is_of_recording)
-        if chosen.needs_facts:
+        if chosen.needs_facts or asked.by in BY_FACTS:
             _note_what_facts_lack(of)
         printed = document(name, of, chosen.compute(of))
     if chosen.keep is not None:

@@ -1,4 +1,4 @@
-"""Say what points cost, and what is left of sales, by the programme of a report."""
+"""Say what points cost and sell for, and what is left of sales, by the programme of a report; all in minor units."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def cost_per_point(of: Frame) -> Fraction | None:
     if cost is None:
         of.notes.append("what points cost is not known: the programme names no points.liability_per_point")
     return cost
+
+
+def cost_of(points: float | None, cost: Fraction | None) -> float | None:
+    """Return what points cost; None where either is unknown."""
+    return None if points is None or cost is None else float(Fraction(points) * cost)
+
+
+def price_per_point(of: Frame) -> Fraction | None:
+    """Return what a point sells for by itself; None where the programme names neither a price nor a cost."""
+    return of.programme.terms.points.price
 
 
 def margin(of: Frame) -> Fraction | None:

@@ -156,6 +156,10 @@ OF_GRANTS = (*OF_MEMBERS, "campaign", "channel")
 """The splits of what grants became: by the member, by the campaign that gave, or by the channel of the order."""
 
 
+BY_FACTS = ("joined", "first_order", "channel")
+"""The splits whose values stand in the source facts."""
+
+
 def split(of: Frame) -> Split:
     """Return how the report's rows are split; the catalogue has refused what it cannot be split by."""
     return _SPLITS[of.by](of)

@@ -53,13 +53,6 @@ class Ladder:
     """The points that will have been redeemed of a vintage in the end."""
 
 
-def run_off_rate(vintages: Sequence[Vintage]) -> float | None:
-    """Return the rate of method M1: redeemed ÷ earned over the vintages with nothing outstanding; None without any."""
-    closed = [vintage for vintage in vintages if not vintage.outstanding]
-    earned = sum(vintage.earned for vintage in closed)
-    return sum(vintage.redeemed for vintage in closed) / earned if earned else None
-
-
 def chain_ladder(vintages: Sequence[Vintage]) -> Ladder:
     """Return the chain ladder of method M2; a factor with a base of 0 is 1."""
     ages = max((len(vintage.redeemed_by_age) for vintage in vintages), default=0)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
+from operations.report.money import cost_per_point
 from operations.report.redemption.vintages import run_off, vintage_cells, vintages
 from operations.report.split import UNKNOWN
 
@@ -66,19 +67,16 @@ class Costs:
 
     def __init__(self, of: Frame) -> None:
         terms = of.programme.terms
-        self._of_point = terms.points.liability_per_point
+        self._of_point = cost_per_point(of)
         self._of_item = {Item("gift", name): cost for name, cost in terms.costs.gifts}
         self._of_item |= {Item("coupon", name): cost for name, cost in terms.costs.coupons}
 
         self._rate: Fraction | None = None
         if self._of_point is None:
-            of.notes.append("points have no cost: the programme does not say `points.liability_per_point`")
             return
         cells = vintage_cells(replace(of, by=None), datetime.min.replace(tzinfo=UTC))
-        closed = run_off(vintages(cells).get(UNKNOWN, ()))
-        if closed.earned:
-            self._rate = Fraction(closed.redeemed, closed.earned)
-        else:
+        self._rate = run_off(vintages(cells).get(UNKNOWN, ())).rate
+        if self._rate is None:
             of.notes.append("no cost is committed: of each month's points something is outstanding")
 
     def unknown(self, items: Iterable[Item]) -> list[str]:

@@ -11,9 +11,9 @@ from operations.report.arithmetic import reserving
 from operations.report.arithmetic.lot_hazards import hazards
 from operations.report.liability import activity
 from operations.report.liability.lot_ages import EXPIRED, REDEEMED, REVERSED, LotAges, lot_ages
-from operations.report.liability.money import cost_of
+from operations.report.money import cost_of
 from operations.report.periods import Every, name_of
-from operations.report.redemption.vintages import vintage_cells, vintages, whole_until
+from operations.report.redemption.vintages import run_off, vintage_cells, vintages, whole_until
 from operations.report.split import UNKNOWN
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def estimates(of: Frame) -> dict[str, Estimate]:
     by_age = [_vintage(each, tuple(each.redeemed_by_age(whole_until(of)))) for each in known]
 
     # M1 and M3 say which rate M4 expects beforehand
-    run_off, ages = _run_off(at_once), lot_ages(of)
+    closed, ages = _run_off(known, at_once), lot_ages(of)
     leaving = ages.leaving()
     found = hazards(leaving)
     hazard = _lot_hazards(ages, leaving, found)
-    expected_rate, rate_of = (hazard.rate, "M3") if run_off.rate is None else (run_off.rate, "M1")
+    expected_rate, rate_of = (hazard.rate, "M3") if closed.rate is None else (closed.rate, "M1")
     of.notes.append(f"M4 expects the rate of {rate_of} beforehand (rho_0)")
-    if run_off.rate is None:
+    if closed.rate is None:
         of.notes.append("M1 says nothing: every month's points are still outstanding in part")
 
     ladder = reserving.chain_ladder(by_age)
@@ -71,7 +71,7 @@ def estimates(of: Frame) -> dict[str, Estimate]:
     }
     by_activity = activity.expected_redemptions(of, found)
     return {
-        "M1": run_off,
+        "M1": closed,
         "M2": Estimate(
             _rate(sum(ladder.ultimate.values()), at_once),
             reserving.expected_redemptions(at_once, ladder.ultimate),
@@ -124,14 +124,15 @@ def _rate(redeemed: float, known: Sequence[reserving.Vintage]) -> float | None:
     return redeemed / earned if earned else None
 
 
-def _run_off(known: Sequence[reserving.Vintage]) -> Estimate:
+def _run_off(known: Sequence[Vintage], at_once: Sequence[reserving.Vintage]) -> Estimate:
     """M1: the others will be redeemed as the vintages with nothing outstanding were."""
-    rate = reserving.run_off_rate(known)
-    workings = {"closed_vintages": sum(not each.outstanding for each in known), "urr": rate}
-    if rate is None:
-        return Estimate(workings=workings)
-    ultimate = {each.name: rate * each.earned for each in known}
-    return Estimate(rate, reserving.expected_redemptions(known, ultimate), workings)
+    closed = run_off(known)
+    if closed.rate is None:
+        return Estimate(workings={"closed_vintages": closed.vintages, "urr": None})
+    rate = float(closed.rate)
+    ultimate = {each.name: rate * each.earned for each in at_once}
+    workings = {"closed_vintages": closed.vintages, "urr": rate}
+    return Estimate(rate, reserving.expected_redemptions(at_once, ultimate), workings)
 
 
 def _ladder_workings(

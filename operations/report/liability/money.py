@@ -1,17 +1,14 @@
-"""Say what points cost and sell for, and roll the liability forward in money from one close to the next.
-
-All amounts are in minor units of the programme's currency.
-"""
+"""Roll the liability forward in money from one close to the next, in minor units of the programme's currency."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from operations.report.periods import Every
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from fractions import Fraction
 
     from operations.report.frame import Frame
     from operations.report.liability.closes import Closes
@@ -19,16 +16,6 @@ if TYPE_CHECKING:
 
 METHOD = "M3"
 """The method whose estimate at a close is the liability in money."""
-
-
-def price_per_point(of: Frame) -> Fraction | None:
-    """Return what a point sells for by itself; None where the programme names neither a price nor a cost."""
-    return of.programme.terms.points.price
-
-
-def cost_of(points: float | None, cost: Fraction | None) -> float | None:
-    """Return what points cost; None where either is unknown."""
-    return None if points is None or cost is None else float(Fraction(points) * cost)
 
 
 def in_money(

@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from operations.report.liability.closes import EFFECTIVE
-from operations.report.liability.money import cost_of
+from operations.report.money import cost_of
 from operations.report.periods import ALL, Every
 from operations.report.points import MOVEMENTS
 

@@ -6,6 +6,7 @@ A lot's vintage is the month of its grant. A reversal out of debt is of no vinta
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from operations.report.movements import BURNED, ERASED, EXPIRED, MOVES
@@ -128,6 +129,11 @@ class RunOff(NamedTuple):
     earned: int
     redeemed: int
     expired: int
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Return the rate of method M1, redeemed ÷ earned; None where nothing was earned."""
+        return Fraction(self.redeemed, self.earned) if self.earned else None
 
 
 def run_off(of: Iterable[Vintage]) -> RunOff:

@@ -8,7 +8,6 @@ from operations.report.arithmetic.reserving import (
     bornhuetter_ferguson,
     chain_ladder,
     expected_redemptions,
-    run_off_rate,
 )
 
 A = Vintage("A", 1000, 620, (100, 250, 340, 380))
@@ -47,17 +46,10 @@ def test_a_vintage_that_lost_all_it_had_redeemed_develops_to_nothing() -> None:
 
 def test_without_vintages_or_ages_nothing_is_divided() -> None:
     empty = chain_ladder(())
-    assert (empty.factors, empty.ultimate, run_off_rate(())) == ((), {}, None)
+    assert (empty.factors, empty.ultimate) == ((), {})
     unborn = Vintage("A", 100, 100, ())
     assert chain_ladder((unborn,)).ultimate == {"A": 0}
     assert bornhuetter_ferguson(unborn, 1.0, 0.4) == 0
-    assert run_off_rate((Vintage("A", 0, 0, ()),)) is None
-
-
-def test_only_vintages_with_nothing_outstanding_have_run_off() -> None:
-    assert run_off_rate(TRIANGLE) is None
-    old, older = Vintage("E", 500, 0, (50, 300)), Vintage("F", 300, 0, (120,))
-    assert run_off_rate((*TRIANGLE, old, older)) == 420 / 800
 
 
 def test_what_is_expected_is_of_vintages_with_something_outstanding_and_never_negative() -> None:
