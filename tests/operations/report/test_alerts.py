@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -11,10 +11,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from operations.report.alerts.thresholds import Thresholds
 from schemas.events import Activity, Erasure
-from tests.operations.report.recorded import HEAD, Recorder, recorder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.operations.report.history import HEAD, History
 
 pytestmark = pytest.mark.postgres
 
@@ -31,12 +28,11 @@ PROGRAMME = (
 
 
 @pytest.fixture
-def log(database_url: str) -> Iterator[Recorder]:
-    with recorder(database_url, PROGRAMME) as made:
-        yield made
+def log(database_url: str) -> History:
+    return History(database_url, PROGRAMME)
 
 
-def spent_and_returned(log: Recorder, who: str, day: str, order_id: str) -> list[Any]:
+def spent_and_returned(log: History, who: str, day: str, order_id: str) -> list[Any]:
     """Return an order, the spending of its points, and the return of all of it, on one day."""
     return [
         log.order(who, f"{day}T08:00:00Z", order_id, 10_000),
@@ -45,13 +41,13 @@ def spent_and_returned(log: Recorder, who: str, day: str, order_id: str) -> list
     ]
 
 
-def alerts(log: Recorder, **thresholds: float) -> list[dict[str, Any]]:
+def alerts(log: History, **thresholds: float) -> list[dict[str, Any]]:
     found = log.report("alerts", thresholds=Thresholds(**thresholds))["alerts"]  # type: ignore[arg-type]  # by name
     assert isinstance(found, list)
     return found
 
 
-def test_returned_orders_whose_points_are_spent_are_counted_by_member(log: Recorder) -> None:
+def test_returned_orders_whose_points_are_spent_are_counted_by_member(log: History) -> None:
     log.take(
         *spent_and_returned(log, "ann", "2026-03-01", "o1"),  # more than 30 days before the end
         *spent_and_returned(log, "bob", "2026-04-20", "o2"),
@@ -73,7 +69,7 @@ def test_returned_orders_whose_points_are_spent_are_counted_by_member(log: Recor
     assert alerts(log, refunds=3) == []
 
 
-def test_members_who_name_one_referrer_within_an_hour_are_a_burst(log: Recorder) -> None:
+def test_members_who_name_one_referrer_within_an_hour_are_a_burst(log: History) -> None:
     log.take(log.signup("ann", "2026-04-01"), log.signup("bob", "2026-04-01"))
     minutes = ("00", "10", "20", "50", "59")
     log.take(
@@ -93,7 +89,7 @@ def test_members_who_name_one_referrer_within_an_hour_are_a_burst(log: Recorder)
     assert alerts(log) == []
 
 
-def test_refusals_of_the_last_day_are_compared_with_the_week_before(log: Recorder) -> None:
+def test_refusals_of_the_last_day_are_compared_with_the_week_before(log: History) -> None:
     def twice(who: str, day: str) -> list[Any]:
         return [log.make(Activity, f"{day}T{hour}:00:00Z", member_id=who, kind="visit") for hour in ("08", "09")]
 
@@ -109,7 +105,7 @@ def test_refusals_of_the_last_day_are_compared_with_the_week_before(log: Recorde
 
 
 def test_the_command_takes_thresholds_from_the_settings_and_ends_with_1_where_there_is_an_alert(
-    log: Recorder, monkeypatch: pytest.MonkeyPatch
+    log: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log.take(*spent_and_returned(log, "ann", "2026-04-20", "o1"))
     monkeypatch.setenv("GUERDON_DATABASE_URL", log.database_url)
@@ -123,7 +119,7 @@ def test_the_command_takes_thresholds_from_the_settings_and_ends_with_1_where_th
     assert CliRunner().invoke(app, words[:2]).exit_code == 0
 
 
-def test_a_budget_that_ends_before_its_period_is_told_when_that_is_near(log: Recorder) -> None:
+def test_a_budget_that_ends_before_its_period_is_told_when_that_is_near(log: History) -> None:
     # the last seven days took 14 of 30 signups' worth: the 16 that are left last 8 days, and April 20 more
     log.take(*(log.signup(f"m{number}", f"2026-04-{4 + number // 2:02}") for number in range(14)))
     (alert,) = alerts(log, budget_days=8)
@@ -134,7 +130,7 @@ def test_a_budget_that_ends_before_its_period_is_told_when_that_is_near(log: Rec
     assert alerts(log, budget_days=7.9) == []
 
 
-def test_members_whose_rewards_cost_more_than_their_margin_are_told(log: Recorder) -> None:
+def test_members_whose_rewards_cost_more_than_their_margin_are_told(log: History) -> None:
     log.take(
         log.order("ann", "2026-04-01", "o1", 10_000, channel="rich"),  # 31.00 of a margin of 20.00
         log.order("bob", "2026-04-01", "o2", 10_000),  # 1.00 of 20.00
@@ -151,5 +147,5 @@ def test_members_whose_rewards_cost_more_than_their_margin_are_told(log: Recorde
     assert alerts(log, incentives=3_101) == []
 
 
-def test_an_empty_log_warns_of_nothing(log: Recorder) -> None:
+def test_an_empty_log_warns_of_nothing(log: History) -> None:
     assert alerts(log, refunds=1, referrals=1, refusals=1) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -13,16 +13,13 @@ from operations.report.catalogue import report
 from operations.report.frame import Asked
 from operations.report.periods import Every
 from schemas.events import Activity, Erasure
-from tests.operations.report.recorded import BASE, HEAD, Recorder, recorder
+from tests.operations.report.history import BASE, HEAD, History
 from tests.system.batches import admitted, commit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.postgres
 
 
-def first_part(to: Recorder) -> list[Any]:
+def first_part(to: History) -> list[Any]:
     """Return what was known at first: nothing of ann's first order, and nothing of eve's erasure."""
     return [
         to.signup("ann", "2026-01-02"),
@@ -44,7 +41,7 @@ def first_part(to: Recorder) -> list[Any]:
     ]
 
 
-def second_part(to: Recorder) -> list[Any]:
+def second_part(to: History) -> list[Any]:
     """Return what came later: a refund, an order of January, a restore, an erasure, and a survey of April."""
     scores = [10] * 17 + [9] + [8] * 6 + [0] * 6
     surveys = [
@@ -69,13 +66,12 @@ PROGRAMME = HEAD + "points: {liability_per_point: 0.005}\nmargin: 25%\n" + BASE
 
 
 @pytest.fixture
-def log(database_url: str) -> Iterator[Recorder]:
-    with recorder(database_url, PROGRAMME) as made:
-        yield made
+def log(database_url: str) -> History:
+    return History(database_url, PROGRAMME)
 
 
 @pytest.fixture
-def whole(log: Recorder) -> Recorder:
+def whole(log: History) -> History:
     log.take(*first_part(log))
     log.take(*second_part(log))
     return log
@@ -90,7 +86,7 @@ NOTHING: dict[str, Any] = {
 } | NO_ANSWERS  # fmt: skip
 
 
-def test_orders_count_in_their_month_and_refunds_in_their_own(whole: Recorder) -> None:
+def test_orders_count_in_their_month_and_refunds_in_their_own(whole: History) -> None:
     periods = whole.report("customers")["periods"]
     assert list(periods) == ["2026-01", "2026-02", "2026-03", "2026-04", "2026-05", "all"]
     # o1, o4, o8, o9; nothing is left of o4
@@ -124,7 +120,7 @@ def part(periods: dict[str, Any], name: str, value: str, *keys: str) -> tuple[An
     return tuple(periods[name][value][key] for key in keys)
 
 
-def test_split_by_channel_an_order_counts_for_its_own_and_a_refund_for_that_of_its_order(whole: Recorder) -> None:
+def test_split_by_channel_an_order_counts_for_its_own_and_a_refund_for_that_of_its_order(whole: History) -> None:
     data = whole.report("customers", by="channel")
     periods = data["periods"]
     assert {tuple(rows) for rows in periods.values()} == {("", "store", "web")}
@@ -143,7 +139,7 @@ def test_split_by_channel_an_order_counts_for_its_own_and_a_refund_for_that_of_i
     assert data["clv"] == whole.report("customers")["clv"]
 
 
-def test_split_by_the_month_of_joining_members_who_never_did_have_no_value(whole: Recorder) -> None:
+def test_split_by_the_month_of_joining_members_who_never_did_have_no_value(whole: History) -> None:
     periods = whole.report("customers", by="joined")["periods"]
     assert {value: row["orders"] for value, row in periods["all"].items()} == {
         "": 1, "2026-01": 7, "2026-03": 0, "2026-04": 1,
@@ -158,15 +154,15 @@ def test_split_by_tier_an_order_counts_for_the_tier_before_it_and_a_member_for_t
     database_url: str,
 ) -> None:
     tiers = "tiers: {metric: status, window: lifetime, levels: [{id: basic, from: 0}, {id: silver, from: 5}]}\n"
-    with recorder(database_url, HEAD + tiers + BASE + "- {id: status, on: purchase, give: [{status: 5}]}\n") as log:
-        log.take(
-            log.order("ann", "2026-01-10", "o1", 1_000),  # by which ann becomes silver
-            log.order("ann", "2026-01-20", "o2", 2_000),
-            log.refund("ann", "2026-01-25", "o2", 500),
-            log.make(Activity, "2026-01-31", member_id="cat", kind="survey", score=9),
-            log.order("bob", "2026-02-01", "o3", 3_000),
-        )
-        periods = log.report("customers", by="tier")["periods"]
+    log = History(database_url, HEAD + tiers + BASE + "- {id: status, on: purchase, give: [{status: 5}]}\n")
+    log.take(
+        log.order("ann", "2026-01-10", "o1", 1_000),  # by which ann becomes silver
+        log.order("ann", "2026-01-20", "o2", 2_000),
+        log.refund("ann", "2026-01-25", "o2", 500),
+        log.make(Activity, "2026-01-31", member_id="cat", kind="survey", score=9),
+        log.order("bob", "2026-02-01", "o3", 3_000),
+    )
+    periods = log.report("customers", by="tier")["periods"]
     keys = ("orders", "net", "refunds", "buyers", "nps_n")
     assert part(periods, "2026-01", "basic", *keys) == (1, 1_000, 0, 0, 1)
     assert part(periods, "2026-01", "silver", *keys) == (1, 1_500, 500, 1, 0)
@@ -174,7 +170,7 @@ def test_split_by_tier_an_order_counts_for_the_tier_before_it_and_a_member_for_t
     assert part(periods, "all", "silver", *keys) == (1, 1_500, 500, 2, 0)
 
 
-def test_other_lengths_of_periods_have_the_same_orders(whole: Recorder) -> None:
+def test_other_lengths_of_periods_have_the_same_orders(whole: History) -> None:
     weeks = whole.report("customers", every=Every.WEEK)["periods"]
     assert {name: row["net"] for name, row in weeks.items() if row["orders"]} == {
         "2026-W02": 11_500, "2026-W03": 0, "2026-W04": 6_000, "2026-W05": 5_000, "2026-W07": 0, "2026-W08": 2_000,
@@ -185,7 +181,7 @@ def test_other_lengths_of_periods_have_the_same_orders(whole: Recorder) -> None:
     assert {name: row["buyers"] for name, row in quarters.items()} == {"2026-Q1": 4, "2026-Q2": 2, "all": 5}
 
 
-def test_a_score_counts_the_latest_answer_of_each_member_and_is_hidden_below_thirty(whole: Recorder) -> None:
+def test_a_score_counts_the_latest_answer_of_each_member_and_is_hidden_below_thirty(whole: History) -> None:
     periods = whole.report("customers")["periods"]
     april = {name: periods["2026-04"][name] for name in NO_ANSWERS}
     assert april["nps"] == pytest.approx(40, rel=1e-12)
@@ -196,7 +192,7 @@ def test_a_score_counts_the_latest_answer_of_each_member_and_is_hidden_below_thi
     assert (periods["all"]["nps_n"], periods["all"]["nps_detractors"], periods["all"]["nps_asked"]) == (31, 7, 33)
 
 
-def test_second_orders_are_counted_for_cohorts_whose_window_is_over(whole: Recorder) -> None:
+def test_second_orders_are_counted_for_cohorts_whose_window_is_over(whole: History) -> None:
     # the report ends with 2 May: 30 days after February and 90 days after January are over, and no others.
     # ann came back after 5 days, bob after 36, eve and cat never
     assert whole.report("customers")["repurchase"] == {
@@ -207,10 +203,10 @@ def test_second_orders_are_counted_for_cohorts_whose_window_is_over(whole: Recor
         "90d": {"2026-01": {"customers": 3, "repeated": 2, "rate": 2 / 3}},
     }
     # a day earlier the window of January is not over
-    assert whole.report("customers", until=date(2026, 5, 1))["repurchase"]["90d"] == {}
+    assert whole.report("customers", until="2026-05-01")["repurchase"]["90d"] == {}
 
 
-def test_a_second_order_on_the_day_of_the_first_is_a_second_order(log: Recorder) -> None:
+def test_a_second_order_on_the_day_of_the_first_is_a_second_order(log: History) -> None:
     log.take(
         log.order("ann", "2026-01-10T08:00:00Z", "o1", 100),
         log.order("ann", "2026-01-10T09:00:00Z", "o2", 100),
@@ -230,7 +226,7 @@ def cells(*pairs: tuple[int, int], of: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_retention_has_whole_months_only(whole: Recorder) -> None:
+def test_retention_has_whole_months_only(whole: History) -> None:
     retention = whole.report("customers")["retention"]
     # ann bought in January, February and April, bob in January and February, eve in January
     january = {"members": 3, "cells": cells((3, 3), (2, 2), (0, 1), (1, 1), of=3)}
@@ -257,7 +253,7 @@ def value_cells(*rows: tuple[int, int], of: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def test_value_adds_up_by_whole_months_and_points_cost_what_the_programme_says(whole: Recorder) -> None:
+def test_value_adds_up_by_whole_months_and_points_cost_what_the_programme_says(whole: History) -> None:
     # a point costs half a cent, and a quarter of sales is left. Ann redeemed 50 in February, and got 20 back in April
     assert whole.report("customers")["clv"] == {
         "2026-01": {"members": 3, "cells": value_cells((17_500, 0), (24_500, 50), (24_500, 50), (32_500, 30), of=3)},
@@ -267,23 +263,27 @@ def test_value_adds_up_by_whole_months_and_points_cost_what_the_programme_says(w
 
 
 def test_what_the_programme_does_not_say_is_null_with_a_note(database_url: str) -> None:
-    with recorder(database_url) as log:
-        log.take(log.order("ann", "2026-01-10", "o1", 10_000), log.order("ann", "2026-02-10", "o2", 10_000))
-        document = report(database_url, "customers", Asked())
+    log = History(database_url)
+    log.take(log.order("ann", "2026-01-10", "o1", 10_000), log.order("ann", "2026-02-10", "o2", 10_000))
+    document = report(database_url, "customers", Asked())
     (cell,) = document["data"]["clv"]["2026-01"]["cells"]
     assert (cell["revenue_mean"], cell["reward_cost"], cell["clv_mean"]) == (10_000, None, None)
     assert ["liability_per_point" in note or "margin" in note for note in document["notes"]] == [True, True]
 
 
-def test_a_note_says_how_far_the_facts_are_behind(whole: Recorder) -> None:
+def test_a_note_says_how_far_the_facts_are_behind(whole: History) -> None:
     assert report(whole.database_url, "customers", Asked())["notes"] == []
     commit(whole.database_url, Batch([admitted(whole.order("ann", "2026-05-02", "o10", 100))]))
     behind = report(whole.database_url, "customers", Asked())
     assert behind["data"]["periods"]["2026-05"]["orders"] == 0
     assert ["the newest 1 source events" in note for note in behind["notes"]] == [True]
 
+    # the points of each month stand in the reward log alone, and who joined when in the facts
+    assert report(whole.database_url, "redemption", Asked())["notes"] == []
+    assert len(report(whole.database_url, "redemption", Asked(by="joined"))["notes"]) == 1
 
-def test_every_report_is_as_the_log_stood_at_that_instant(log: Recorder) -> None:
+
+def test_every_report_is_as_the_log_stood_at_that_instant(log: History) -> None:
     history = [*first_part(log), *second_part(log)]
     then = []
     for first in range(0, len(history), 9):
@@ -294,7 +294,7 @@ def test_every_report_is_as_the_log_stood_at_that_instant(log: Recorder) -> None
         assert log.report("customers", known_at=known_at) == data
 
 
-def test_an_empty_log_and_a_single_member_divide_by_nothing(log: Recorder) -> None:
+def test_an_empty_log_and_a_single_member_divide_by_nothing(log: History) -> None:
     assert log.report("customers") == {
         "periods": {"all": NOTHING},
         "repurchase": {"30d": {}, "90d": {}},
@@ -307,7 +307,7 @@ def test_an_empty_log_and_a_single_member_divide_by_nothing(log: Recorder) -> No
     assert alone["retention"] == {"by_signup": {"2026-01": {"members": 1, "cells": []}}, "by_first_order": {}}
 
 
-def test_a_report_that_begins_later_knows_who_bought_before(whole: Recorder) -> None:
+def test_a_report_that_begins_later_knows_who_bought_before(whole: History) -> None:
     since = whole.report("customers", since=date(2026, 2, 1))
     assert list(since["periods"]) == ["2026-02", "2026-03", "2026-04", "2026-05", "all"]
     assert since["periods"]["all"]["net"] == 19_000

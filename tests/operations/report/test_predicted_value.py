@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from schemas.events import Activity
-from tests.operations.report.recorded import Recorder, recorder
+from tests.operations.report.history import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 pytest.importorskip("scipy")
 pytestmark = pytest.mark.postgres
@@ -28,9 +28,8 @@ Spent = dict[str, dict[date, int]]
 
 
 @pytest.fixture
-def log(database_url: str) -> Iterator[Recorder]:
-    with recorder(database_url) as made:
-        yield made
+def log(database_url: str) -> History:
+    return History(database_url)
 
 
 def orders(leaves: Callable[[random.Random], float]) -> Spent:
@@ -50,7 +49,7 @@ def orders(leaves: Callable[[random.Random], float]) -> Spent:
 
 
 @pytest.fixture
-def spent(log: Recorder) -> Spent:
+def spent(log: History) -> Spent:
     """Return orders that are recorded, two on some days; beside them are a free one and a returned one."""
     made = orders(lambda chance: chance.betavariate(0.8, 2.5))
     events = [log.make(Activity, "2026-09-30", member_id="last", kind="review")]
@@ -84,7 +83,7 @@ def log_likelihood(model: Mapping[str, float], spent: Spent) -> float:
     return total
 
 
-def test_the_model_is_given_the_days_of_all_members(log: Recorder, spent: Spent) -> None:
+def test_the_model_is_given_the_days_of_all_members(log: History, spent: Spent) -> None:
     data = log.report("clv_predicted")
     assert data["members"] == len(spent)
     assert data["repeat_days"] == sum(len(days) - 1 for days in spent.values())
@@ -95,7 +94,7 @@ def test_the_model_is_given_the_days_of_all_members(log: Recorder, spent: Spent)
     assert 0 < data["p_alive_mean"] < 1
 
 
-def test_no_model_near_it_is_likelier(log: Recorder, spent: Spent) -> None:
+def test_no_model_near_it_is_likelier(log: History, spent: Spent) -> None:
     data = log.report("clv_predicted")
     for name in data["bgnbd"]:
         for factor in (0.95, 1.05):
@@ -103,7 +102,7 @@ def test_no_model_near_it_is_likelier(log: Recorder, spent: Spent) -> None:
             assert log_likelihood(other, spent) < data["log_likelihood"]
 
 
-def test_the_last_quarter_is_held_out(log: Recorder, spent: Spent) -> None:
+def test_the_last_quarter_is_held_out(log: History, spent: Spent) -> None:
     data = log.report("clv_predicted")
     there = [days for days in spent.values() if min(days) < HELD_OUT]
     actual = [sum(day >= HELD_OUT for day in days) for days in there]
@@ -116,7 +115,7 @@ def test_the_last_quarter_is_held_out(log: Recorder, spent: Spent) -> None:
     assert data["mae_model"] < 2 * data["mae_naive"]
 
 
-def test_spending_is_of_the_days_after_the_first_one(log: Recorder, spent: Spent) -> None:
+def test_spending_is_of_the_days_after_the_first_one(log: History, spent: Spent) -> None:
     data = log.report("clv_predicted")
     means = []
     for days in spent.values():
@@ -130,7 +129,7 @@ def test_spending_is_of_the_days_after_the_first_one(log: Recorder, spent: Spent
 
 
 def test_members_who_all_leave_alike_do_not_decide_the_parameters_and_no_number_is_without_a_value(
-    log: Recorder,
+    log: History,
 ) -> None:
     made = orders(lambda _: 0.12)
     log.take(
@@ -142,7 +141,7 @@ def test_members_who_all_leave_alike_do_not_decide_the_parameters_and_no_number_
     json.dumps(data, allow_nan=False)
 
 
-def test_few_members_and_none_have_no_prediction_and_a_note(log: Recorder) -> None:
+def test_few_members_and_none_have_no_prediction_and_a_note(log: History) -> None:
     nothing: dict[str, Any] = {
         "members": 0, "repeat_days": 0, "sum_tx_days": 0, "sum_T_days": 0, "bgnbd": None, "identified": None,
         "log_likelihood": None, "p_alive_mean": None, "holdout_weeks": 13, "holdout_days_actual": None,

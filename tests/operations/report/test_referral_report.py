@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from engine.store.cursor import one
 from engine.store.database import transaction
 from schemas.events import Activity, Share, Touch
-from tests.operations.report.recorded import HEAD, Recorder, recorder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.operations.report.history import HEAD, History
 
 pytestmark = pytest.mark.postgres
 
@@ -30,22 +27,21 @@ NOTHING: dict[str, Any] = {
 
 
 @pytest.fixture
-def log(database_url: str) -> Iterator[Recorder]:
-    with recorder(database_url, PROGRAMME) as made:
-        yield made
+def log(database_url: str) -> History:
+    return History(database_url, PROGRAMME)
 
 
-def code_of(log: Recorder, member_id: str) -> str:
+def code_of(log: History, member_id: str) -> str:
     with transaction(log.database_url) as cursor:
         (code,) = one(cursor, "SELECT code FROM guerdon.member_code WHERE member_id = %s", (member_id,))
     return str(code)
 
 
-def touch(log: Recorder, day: str, visitor: str, channel: str | None) -> Any:
+def touch(log: History, day: str, visitor: str, channel: str | None) -> Any:
     return log.make(Touch, day, referral_code=code_of(log, "ann"), visitor=visitor, channel=channel)
 
 
-def first_part(log: Recorder) -> list[Any]:
+def first_part(log: History) -> list[Any]:
     """Return how ann brings bob, cat and fay; dan names themself, and eve a code that nobody can have."""
     return [
         log.make(Share, "2026-01-03", member_id="ann", object="menu", channel="instagram"),
@@ -63,7 +59,7 @@ def first_part(log: Recorder) -> list[Any]:
     ]
 
 
-def second_part(log: Recorder) -> list[Any]:
+def second_part(log: History) -> list[Any]:
     """Return how fay's referral is voided, cat qualifies late, hal claims after joining, and gus comes last."""
     return [
         log.order("cat", "2026-03-25", "o2", 3_000),  # 43 days after the attribution
@@ -77,14 +73,14 @@ def second_part(log: Recorder) -> list[Any]:
 
 
 @pytest.fixture
-def whole(log: Recorder) -> Recorder:
+def whole(log: History) -> History:
     log.take(log.signup("ann", "2026-01-02", channel="web", **DEVICE))
     log.take(*first_part(log))
     log.take(*second_part(log))
     return log
 
 
-def test_each_step_counts_at_its_own_time(whole: Recorder) -> None:
+def test_each_step_counts_at_its_own_time(whole: History) -> None:
     periods = whole.report("referrals")["periods"]
     assert list(periods) == ["2026-01", "2026-02", "2026-03", "2026-04", "2026-05", "all"]
     # bob was attributed on 20 January, and earned ann something five days later
@@ -116,7 +112,7 @@ def test_each_step_counts_at_its_own_time(whole: Recorder) -> None:
     }  # fmt: skip
 
 
-def test_channels_are_counted_in_the_words_of_each_kind_of_event(whole: Recorder) -> None:
+def test_channels_are_counted_in_the_words_of_each_kind_of_event(whole: History) -> None:
     assert whole.report("referrals")["channels"] == {
         "share": {"instagram": 1, "link": 1},
         "touch": {"": 1, "instagram": 1, "mail": 2},
@@ -124,7 +120,7 @@ def test_channels_are_counted_in_the_words_of_each_kind_of_event(whole: Recorder
     }
 
 
-def test_the_k_factor_is_of_members_who_had_the_whole_window(whole: Recorder) -> None:
+def test_the_k_factor_is_of_members_who_had_the_whole_window(whole: History) -> None:
     # the window of those who joined in April is not over on 3 May. Of January's members ann brought bob within 18
     # days, who qualified on day 23; cat came on day 39, and hal 59 days after bob joined
     assert whole.report("referrals")["k_factor"] == {
@@ -146,7 +142,7 @@ def k_row(days: int, members: int, attributed: int, qualified: int) -> dict[str,
     }  # fmt: skip
 
 
-def test_the_window_is_in_the_name_of_what_it_bounds(whole: Recorder) -> None:
+def test_the_window_is_in_the_name_of_what_it_bounds(whole: History) -> None:
     february = whole.report("referrals", days=60)["periods"]["2026-02"]
     assert (february["attributed_ripe"], february["qualified_within_60d"], february["qualified_within_60d_rate"]) == (
         1, 1, 1.0,
@@ -154,18 +150,18 @@ def test_the_window_is_in_the_name_of_what_it_bounds(whole: Recorder) -> None:
     assert "qualified_within_30d" not in february
 
 
-def test_cycle_time_is_the_median_between_the_signups(whole: Recorder) -> None:
+def test_cycle_time_is_the_median_between_the_signups(whole: History) -> None:
     # bob 18, cat 39 and gus 108 days after ann joined, and hal 49 days after bob did; fay is voided
     assert whole.report("referrals")["cycle"] == {"pairs": 4, "median_seconds": 44 * 86_400}
 
 
-def test_statuses_and_rejections_are_as_known(whole: Recorder) -> None:
+def test_statuses_and_rejections_are_as_known(whole: History) -> None:
     data = whole.report("referrals")
     assert data["statuses"] == {"attributed": 1, "qualified": 3, "rejected": 2, "voided": 1}
     assert data["rejections"] == {"self_referral": 1, "unknown_code": 1}
 
 
-def test_a_flagged_referral_is_flagged_until_it_is_released(log: Recorder) -> None:
+def test_a_flagged_referral_is_flagged_until_it_is_released(log: History) -> None:
     log.take(log.signup("ann", "2026-01-02", **DEVICE))
     flagged = log.take(
         log.signup("fay", "2026-01-03", referrer_id="ann", **DEVICE), log.order("fay", "2026-01-04", "o", 1)
@@ -175,7 +171,7 @@ def test_a_flagged_referral_is_flagged_until_it_is_released(log: Recorder) -> No
     assert log.report("referrals")["statuses"] == {"qualified": 1}
 
 
-def test_every_report_is_as_the_log_stood_at_that_instant(log: Recorder) -> None:
+def test_every_report_is_as_the_log_stood_at_that_instant(log: History) -> None:
     log.take(log.signup("ann", "2026-01-02", channel="web", **DEVICE))
     history = [*first_part(log), *second_part(log)]
     then = []
@@ -187,7 +183,7 @@ def test_every_report_is_as_the_log_stood_at_that_instant(log: Recorder) -> None
         assert log.report("referrals", known_at=known_at) == data
 
 
-def test_an_empty_log_has_no_referrals_and_divides_by_nothing(log: Recorder) -> None:
+def test_an_empty_log_has_no_referrals_and_divides_by_nothing(log: History) -> None:
     assert log.report("referrals") == {
         "periods": {"all": NOTHING},
         "channels": {"share": {}, "touch": {}, "signup": {}},
