@@ -209,7 +209,7 @@ def _funnel(
     converted = sum(bool((came[came["visitor"].eq(visitor)]["at"] >= at).any()) for visitor, at in visits.items())
     joined = within(signups, window)
     brought = within(attributed, window)
-    ripe = brought[brought["day"] + pd.Timedelta(days=WINDOW) <= frames.cut]
+    ripe = brought[brought["day"] + pd.Timedelta(days=WINDOW) < frames.cut]
     quick = sum(
         referee in qualified.index and qualified[referee] <= day + pd.Timedelta(days=WINDOW)
         for referee, day in zip(ripe.index, ripe["day"], strict=True)
