@@ -277,13 +277,13 @@ def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, repl
         """
         INSERT INTO guerdon.programme_version
             (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, tiers, timezone, replayed,
-             cohorts, enters_cohorts)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+             cohorts, rules, enters_cohorts)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
             *(version, programme.id, programme.currency, programme.digest, package_version("tzdata")),
             *(file_name, body, programme.lowest_tier, tiers and Json(tiers), programme.timezone, replayed),
-            *(Json(cohorts_document(programme)), programme.enters_cohorts),
+            *(Json(cohorts_document(programme)), Json(rules_document(programme)), programme.enters_cohorts),
         ),
     )
     return int(version)
@@ -311,6 +311,11 @@ def cohorts_document(programme: Programme) -> dict[str, dict[str, Any]]:
         for rule in programme.rules
         if rule.cohort is not None
     }
+
+
+def rules_document(programme: Programme) -> dict[str, dict[str, Any]]:
+    """Return by rule its campaign and its phase, as `reward.rule` shows them beside its cohort."""
+    return {rule.id: {"campaign": rule.campaign, "phase": rule.phase.value} for rule in programme.rules}
 
 
 def with_digest(cursor: Cursor, digest: str) -> int | None:

@@ -1,13 +1,15 @@
 """Describe what analysts read: every view and function of schema `reward`, column by column.
 
-This table is the one source, with `engine.store.fact_views` for what the source log says: the database keeps it as
-comments (`engine.store.migrations.view_comments`), and docs/views.md shows it.
+This table is the one source, with `engine.store.fact_views` for what the source log says and
+`engine.store.reward_fact_views` for what became of it. The database keeps it as comments
+(`engine.store.migrations.view_comments`), and docs/views.md shows it.
 """
 
 from __future__ import annotations
 
 from engine.store.described import INSTANT, Column, Function, View
 from engine.store.fact_views import FACTS
+from engine.store.reward_fact_views import REWARD_FACTS
 
 __all__ = ["Column", "Function", "View"]  # others import them from here
 
@@ -223,7 +225,7 @@ ESTIMATE = View(
 
 VIEWS = (
     REWARD_EVENT, MEMBER_BALANCE, MEMBER_REWARD, MEMBER_TIER, TIER_HISTORY, REFERRAL, REFERRER, MEMBER_CODE,
-    REFERRAL_FUNNEL, LEADERBOARD, FRESHNESS, *FACTS, CLOSE, ESTIMATE,
+    REFERRAL_FUNNEL, LEADERBOARD, FRESHNESS, *FACTS, *REWARD_FACTS, CLOSE, ESTIMATE,
 )  # fmt: skip
 """Every view, in the order in which docs/views.md shows them."""
 

@@ -31,8 +31,8 @@ class Dataset(NamedTuple):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Return the columns that the files hold: all of the view but those whose values are in the path."""
-        return tuple(column for column in _COLUMNS[self.view] if column.name not in _IN_PATH)
+        """Return the columns that the files hold: all of the view but those whose values the path says."""
+        return tuple(column for column in _COLUMNS[self.view] if column.name not in _SAID_BY_PATH)
 
     def has(self, name: str) -> bool:
         """Whether the view has a column of this name."""
@@ -46,7 +46,8 @@ class Dataset(NamedTuple):
 
 _COLUMNS = {view.name: view.columns for view in VIEWS}
 
-_IN_PATH = ("generation", "shard")
+_SAID_BY_PATH = ("generation", "live", "shard")
+"""Every generation in a path is the live one: of views that show all of them, its rows are exported."""
 
 DATASETS = (
     Dataset("reward_event"),
@@ -63,6 +64,12 @@ DATASETS = (
     Dataset("share", is_of_generation=False),
     Dataset("touch", is_of_generation=False),
     Dataset("signup", is_of_generation=False),
+    Dataset("lot", time="granted_at"),
+    Dataset("lot_age"),
+    Dataset("redemption"),
+    Dataset("cohort", time="entered_at"),
+    Dataset("member_day", time=None),
+    Dataset("rule", time=None, is_of_generation=False),
 )
 """Every view that is exported, a line each."""
 
@@ -102,7 +109,7 @@ def cells(cursor: Cursor, dataset: Dataset, generation: int, since_ms: int | Non
         SELECT generation, shard, to_char(month, 'YYYY-MM'), rows, fingerprint::text FROM (
             SELECT {generation} AS generation, {shard} AS shard, {month} AS month, count(*) AS rows,
                    sum(hash_record_extended(v, 0)) AS fingerprint
-            FROM (SELECT * FROM {view}) v WHERE {since} GROUP BY 1, 2, 3
+            FROM (SELECT * FROM {view}) v WHERE {conditions} GROUP BY 1, 2, 3
         ) c ORDER BY 1, 2, 3
         """
     )
@@ -112,7 +119,7 @@ def cells(cursor: Cursor, dataset: Dataset, generation: int, since_ms: int | Non
             shard=sql.SQL("v.shard" if dataset.has("shard") else "NULL::smallint"),
             month=_begin_of_month(dataset),
             view=sql.Identifier("reward", dataset.view),
-            since=_since(dataset, since_ms),
+            conditions=sql.SQL(" AND ").join(_conditions(dataset, since_ms)),
         )
     )
     return {Cell(*row[:3]): Content(*row[3:]) for row in cursor.fetchall()}
@@ -124,9 +131,7 @@ def copy_cells(cursor: Cursor, dataset: Dataset, wanted: Sequence[Cell], since_m
     The first column is the month, the others are those of `dataset.columns`.
     """
     first = wanted[0]
-    conditions = [_since(dataset, since_ms)]
-    if dataset.has("generation"):
-        conditions.append(sql.SQL("v.generation = {}").format(sql.Literal(first.generation)))
+    conditions = _conditions(dataset, since_ms)
     if first.shard is not None:
         conditions.append(sql.SQL("v.shard = {}").format(sql.Literal(first.shard)))
     if first.month is not None:
@@ -158,10 +163,13 @@ def _month(dataset: Dataset) -> sql.Composable:
     return sql.SQL("to_char({}, 'YYYY-MM')").format(_begin_of_month(dataset))
 
 
-def _since(dataset: Dataset, since_ms: int | None) -> sql.Composable:
-    if dataset.time is None or since_ms is None:
-        return sql.SQL("true")
-    return sql.SQL("v.{} >= to_timestamp({} / 1000.0)").format(sql.Identifier(dataset.time), sql.Literal(since_ms))
+def _conditions(dataset: Dataset, since_ms: int | None) -> list[sql.Composable]:
+    """Return the conditions that each exported row of a view meets."""
+    conditions: list[sql.Composable] = [sql.SQL("v.live" if dataset.has("live") else "true")]
+    if dataset.time is not None and since_ms is not None:
+        since = sql.SQL("v.{} >= to_timestamp({} / 1000.0)")
+        conditions.append(since.format(sql.Identifier(dataset.time), sql.Literal(since_ms)))
+    return conditions
 
 
 def _listed(columns: Iterable[Column]) -> sql.Composable:

@@ -60,6 +60,8 @@ rules:
 - {id: held, on: purchase, campaign: held, when: {purchase.amount: {gte: 80.00}}, hold: 14d, give: [{points: 30}]}
 - {id: share, on: share, campaign: shares, give: [{points: 5}], limits: [{times: 2, per: member, every: week}]}
 - {id: critic, on: activity, when: {activity.kind: review}, give: [{badge: critic}], limits: [{times: 1, per: member}]}
+- {id: trial, on: purchase, campaign: trial, when: {purchase.channel: web}, cohort: {salt: web, treat: 50%},
+   limits: [{times: 1, per: member}], give: [{badge: tester}]}
 - {id: friend, on: referral, campaign: friends, when: {referral.event: purchase, referral.number: 1},
    give: [{points: 150}, {cash: {amount: 2.00}}]}
 - {id: winner, on: contest, when: {contest.id: race}, give: [{points: 10}]}

@@ -38,6 +38,9 @@ class Mask(NamedTuple):
     emptied: tuple[str, ...] = ()
     """Columns that are empty where a member of the row is erased."""
 
+    is_grouped: bool = False
+    """Whether rows are sums over a member's: then each erased member is asked for alone, as a join meets all sums."""
+
     is_computed_whole: bool = False
     """Whether no row can be computed alone, as in a ranking."""
 
@@ -60,6 +63,11 @@ MASKS = (
     Mask("share", has_shard=True),
     Mask("touch", member="owner_id", emptied=("code", "visitor")),
     Mask("signup", has_shard=True, others=(Other("referrer_id"),), emptied=("code",)),
+    Mask("lot", has_shard=True, is_grouped=True, others=(Other("order_member_id"),)),
+    Mask("lot_age", has_shard=True, is_grouped=True),
+    Mask("redemption", has_shard=True, is_grouped=True),
+    Mask("cohort", has_shard=True, is_grouped=True),
+    Mask("member_day", has_shard=True, is_grouped=True),
 )
 """Every view with members; a view stands after those that it reads."""
 
@@ -72,11 +80,19 @@ class _Column(NamedTuple):
 
 
 def mask_all(cursor: Cursor) -> None:
-    """Make the identified view of each view with members that the database has by now, and mask the view."""
+    """Make the identified view of each new view with members, and mask the view.
+
+    A new view is one that the database has by now, and that has no identified view yet.
+    """
     names = [each.view for each in MASKS]
     for each in MASKS:
-        (exists,) = one(cursor, "SELECT to_regclass(%s) IS NOT NULL", (f"reward.{each.view}",))
-        if exists:
+        (is_new,) = one(
+            cursor,
+            "SELECT to_regclass('reward.' || %(view)s) IS NOT NULL"
+            " AND to_regclass('guerdon.identified_' || %(view)s) IS NULL",
+            {"view": each.view},
+        )
+        if is_new:
             cursor.execute("SELECT guerdon.identify_view(%s, %s)", (each.view, names))
             mask(cursor, each)
 
@@ -102,12 +118,17 @@ def _in_two_parts(described: Mask, columns: list[_Column]) -> sql.Composable:
     So a question for one member finds the id in the index of the table, and the pseudonym in that of pseudonyms. A
     pseudonym put in place of the id in a single query would be compared row by row.
     """
+    of_erased = "JOIN {identified} n ON n.{member} = e.member_id {in_shard}"
+    if described.is_grouped:  # OFFSET keeps the planner from making a join of it
+        of_erased = (
+            "CROSS JOIN LATERAL (SELECT * FROM {identified} n WHERE n.{member} = e.member_id {in_shard} OFFSET 0) n"
+        )
     return sql.SQL(
-        """
-        SELECT {present} FROM {identified} n {others}
-        WHERE NOT EXISTS (SELECT FROM guerdon.pseudonym e WHERE e.member_id = n.{member} {in_shard})
+        f"""
+        SELECT {{present}} FROM {{identified}} n {{others}}
+        WHERE NOT EXISTS (SELECT FROM guerdon.pseudonym e WHERE e.member_id = n.{{member}} {{in_shard}})
         UNION ALL
-        SELECT {erased} FROM guerdon.pseudonym e JOIN {identified} n ON n.{member} = e.member_id {in_shard} {others}
+        SELECT {{erased}} FROM guerdon.pseudonym e {of_erased} {{others}}
         """
     ).format(
         present=_listed(described, columns, member=sql.SQL("n.{}").format(sql.Identifier(described.member))),

@@ -52,7 +52,7 @@ rules:
    give: [{points: {rate: 1, per: 0.01, of: referral.amount}}, {cash: {rate: 100%, of: referral.amount}}]}
 """
 ).replace("MAX", str(INT64_MAX))
-SUMS = ("leaderboard", "member", "member_balance", "member_tier", "referrer")
+SUMS = ("leaderboard", "lot", "member", "member_balance", "member_day", "member_tier", "referrer")
 """The views that add up; every other view has a row an event."""
 
 LETTERS = "".join(random.Random(2).choices(string.ascii_letters, k=9_000))  # noqa: S311  a test's own
@@ -109,6 +109,10 @@ def test_every_view_adds_up_more_than_a_bigint_holds(rich: str) -> None:
         assert [board["points", period, who] for period in ("day", "mon", "all")] == [ALL] * 3
     spent = {row["member_id"]: (row["net"], row["gross"]) for row in rows["member"]}
     assert spent == {"ann": (0, 0), "bob": (ALL, ALL)}
+    lots = [row for row in rows["lot"] if (row["member_id"], row["unit"]) == ("bob", "points")]
+    assert sum(row["left"] for row in lots) == ALL
+    (day,) = [row for row in rows["member_day"] if row["member_id"] == "bob"]
+    assert (day["net"], day["granted"]) == (ALL, ALL)
     (tier,) = [row for row in rows["member_tier"] if row["member_id"] == "bob"]
     assert (tier["tier"], tier["qualifying"]) == ("top", INT64_MAX), "the number of a tier saturates"
 

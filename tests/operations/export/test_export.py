@@ -57,13 +57,15 @@ def folder(shop_url: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def in_database(database_url: str, dataset: Dataset) -> list[tuple[Any, ...]]:
-    """Return the rows of a view, as an analyst reads them, without the columns that are in the path."""
+    """Return the live rows of a view, as an analyst reads them, without the columns that the path says."""
     names = [column.name for column in dataset.columns]
     with transaction(database_url, role=ANALYST) as cursor:
         cursor.execute("SET TimeZone = 'UTC'")
         cursor.execute(
-            sql.SQL("SELECT {} FROM {}").format(
-                sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier("reward", dataset.view)
+            sql.SQL("SELECT {} FROM {} WHERE {}").format(
+                sql.SQL(", ").join(map(sql.Identifier, names)),
+                sql.Identifier("reward", dataset.view),
+                sql.SQL("live" if dataset.has("live") else "true"),
             )
         )
         return cursor.fetchall()
