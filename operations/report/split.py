@@ -43,17 +43,27 @@ FROM guerdon.{table} f WHERE f.build = %(facts)s AND f.recorded_at < %(known_at)
 
 
 _ARMS = """
-SELECT a.member_id, string_agg(CASE WHEN a.salts = 1 THEN a.arm ELSE a.rule_id || ':' || a.arm END, ', '
-                               ORDER BY a.rule_id) AS value,
+SELECT a.member_id, string_agg(CASE WHEN a.salts = 1 THEN a.arm ELSE a.salt || ':' || a.arm END, ', '
+                               ORDER BY a.salt) AS value,
        '-infinity'::timestamptz AS since, 'infinity'::timestamptz AS until
 FROM (
-    SELECT e.member_id, e.rule_id, e.item AS arm,
-           dense_rank() OVER (ORDER BY e.rule_id) + dense_rank() OVER (ORDER BY e.rule_id DESC) - 1 AS salts
-    FROM guerdon.reward_event e
-    WHERE e.generation = %(generation)s AND e.type::text = 'cohort.entered' AND e.recorded_at < %(known_at)s
+    SELECT n.member_id, n.salt, n.arm,
+           dense_rank() OVER (ORDER BY n.salt) + dense_rank() OVER (ORDER BY n.salt DESC) - 1 AS salts
+    FROM (
+        SELECT DISTINCT ON (e.member_id, c.salt) e.member_id, c.salt, e.item AS arm
+        FROM guerdon.reward_event e JOIN guerdon.programme_version v ON v.version = e.rule_version
+        CROSS JOIN LATERAL (VALUES (v.cohorts -> e.rule_id ->> 'salt')) c (salt)
+        WHERE e.generation = %(generation)s AND e.type = 'cohort.entered'
+          AND e.item IS NOT NULL AND e.debit IS NULL  -- as the index has it
+          AND e.recorded_at < %(known_at)s
+        ORDER BY e.member_id, c.salt, e.pos
+    ) n
 ) a GROUP BY a.member_id
 """
-"""The arm of each member who entered a cohort; with the rule's name in front where there are several experiments."""
+"""The arm of each member who entered an experiment, with its salt in front where there are several experiments.
+
+Rules that share a salt are one experiment, and the arm of a member's first `cohort.entered` of it counts.
+"""
 
 
 class Split:

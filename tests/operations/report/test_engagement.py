@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from operations.report.periods import Every
 from tests.operations.report.history import History
+from tests.system.load import activate
 
 pytestmark = pytest.mark.postgres
 
@@ -262,19 +264,47 @@ def test_members_are_split_by_the_month_in_which_they_joined_or_first_bought(his
     }
 
 
-def test_members_are_split_by_the_arm_that_they_entered(history: History) -> None:
-    history.enters("ann", "double", "treated")
-    history.enters("cat", "double", "control")
+ONE_SALT = """\
+schema: guerdon/1
+programme: p
+timezone: Europe/Berlin
+currency: EUR
+rules:
+- {id: base, on: purchase, give: [{points: 1}]}
+- {id: double, on: purchase, when: {purchase.channel: app}, cohort: {salt: spring, treat: 50%}, give: [{points: 20}]}
+- {id: review, on: activity, cohort: {salt: spring, treat: 50%}, give: [{points: 100}]}
+"""
+TWO_SALTS = ONE_SALT + "- {id: mug, on: share, cohort: {salt: summer, treat: 100%}, give: [{points: 3}]}\n"
+
+
+def arm(member_id: str) -> str:
+    """Return the arm of a member by the definition in the language's pages."""
+    number = int.from_bytes(sha256(b"spring\0" + member_id.encode()).digest()[:8], "big") % 10_000
+    return "treated" if number < 5_000 else "control"
+
+
+def test_members_are_split_by_their_arm_and_rules_with_one_salt_are_one_experiment(database_url: str) -> None:
+    history = History(database_url, ONE_SALT)
+    names = [f"m{number}" for number in range(8)]
+    treated, control = ([name for name in names if arm(name) == each][:2] for each in ("treated", "control"))
+    for number, name in enumerate((*treated, *control)):
+        history.buys(name, "2026-01-10T09:00:00Z", f"o{number}", 1_000, channel="app")
+        history.does(name, "2026-01-11T09:00:00Z")
+    history.buys("zoe", "2026-01-12T09:00:00Z", "o9", 1_000)
     rows = history.report("engagement", by="arm")["all"]
     assert {arm: of(row, "members", "points_earned") for arm, row in rows.items()} == {
-        "": (1, 40),
-        "control": (1, 0),
-        "treated": (1, 100),
+        "": (1, 1),
+        "control": (2, 2),
+        "treated": (2, 2 * 121),
     }
 
-    # where there are several experiments, each member is in one arm of each
-    history.enters("ann", "mug", "control")
-    assert list(history.report("engagement", by="arm")["all"]) == ["", "double:control", "double:treated, mug:control"]
+    # with a second salt, each member is in one arm of each experiment that they have entered
+    activate(database_url, TWO_SALTS)
+    history.shares(treated[0], "2030-01-01T09:00:00Z")
+    rows = history.report("engagement", by="arm")["all"]
+    assert {arm: row["members"] for arm, row in rows.items()} == {
+        "": 1, "spring:control": 2, "spring:treated": 1, "spring:treated, summer:treated": 1,
+    }  # fmt: skip
 
 
 def test_what_operators_brought_is_outstanding_before_any_event_has_come(database_url: str) -> None:
