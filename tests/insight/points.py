@@ -73,6 +73,8 @@ def redemption(frames: Frames) -> dict[str, Any]:
 def rewards(frames: Frames) -> dict[str, Any]:
     issued = int(frames.rewards[frames.rewards["type"].eq("coupon.issued")]["amount"].sum())
     used = int(frames.rewards["type"].eq("coupon.used").sum())
+    if issued and not used:
+        return {"coupons_issued": issued, "coupons_used": None, "reward_usage": None}
     return {"coupons_issued": issued, "coupons_used": used, "reward_usage": share(used, issued)}
 
 

@@ -27,7 +27,7 @@ class Item(NamedTuple):
 class Given(NamedTuple):
     """Hold what a campaign gave: points earned and redeemed, cash earned and paid in minor units, and how many items.
 
-    Of gifts those count that were awarded and not taken back, of coupons those that were used.
+    Of gifts those count that were awarded and not taken back, of coupons those that were used, if that is known.
     """
 
     earned: int
@@ -35,6 +35,8 @@ class Given(NamedTuple):
     cash_earned: int
     cash_paid: int
     items: Mapping[Item, int]
+    are_uses_known: bool
+    """Whether the log says which of the campaign's coupons were used."""
 
 
 class Cost(NamedTuple):
@@ -89,7 +91,8 @@ class Costs:
         face = None if each is None else given.earned * each
         realised = None if each is None else given.redeemed * each
         committed = None if face is None or self._rate is None else face * self._rate
-        gifts, coupons = (self._items(given.items, unit) for unit in ("gift", "coupon"))
+        gifts = self._items(given.items, "gift")
+        coupons = self._items(given.items, "coupon") if given.are_uses_known else None
 
         # a campaign without points costs none, whatever one is worth
         if not given.earned and not given.redeemed:

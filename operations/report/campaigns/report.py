@@ -11,6 +11,7 @@ from operations.report.campaigns.costs import Costs, Given, Item
 from operations.report.campaigns.influence import influences
 from operations.report.movements import BURNED, EARNED, EXPIRED, IS_OPERATORS, MOVES
 from operations.report.periods import ALL
+from operations.report.rewards import USES_UNKNOWN, unknown_uses
 from operations.report.split import UNKNOWN, shown, split
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ _Campaigns = defaultdict[str, defaultdict[str, _Sums]]
 def campaigns(of: Frame) -> dict[str, Any]:
     """Return a row for each campaign, and one named `all`, in which an order counts once, whoever gave in it.
 
-    Points and orders are those of the time of the report, costs in minor units. A cost that the programme does not say
-    is null, and a note says so.
+    Points and orders are those of the time of the report, costs in minor units. A cost that the programme or the log
+    does not say is null, and a note says so.
     """
     sums: _Campaigns = defaultdict(lambda: defaultdict(_Sums))
     for name in (ALL, *(rule.campaign for rule in of.programme.rules if rule.campaign is not None)):
@@ -52,23 +53,30 @@ def campaigns(of: Frame) -> dict[str, Any]:
     if missing:
         of.notes.append(f"items have no cost: the programme does not say {', '.join(missing)}")
 
+    # what coupons cost is known where their uses are
+    unknown = {campaign for campaign in unknown_uses(of) if campaign is not None}
+    if unknown:
+        of.notes.append(USES_UNKNOWN)
+        unknown.add(ALL)
+
     # every value has a row in each campaign
     values = {UNKNOWN} if of.by is None else {value for value, row in sums[ALL].items() if row.amounts or row.items}
     budget_of = budgets(of) if of.by is None else {}
     rows = {}
     for name in sorted(sums):
-        row = shown(of, {value: _row(sums[name][value], costs) for value in values})
+        are_uses_known = name not in unknown
+        row = shown(of, {value: _row(sums[name][value], costs, are_uses_known=are_uses_known) for value in values})
         rows[name] = row | ({"budget": budget_of[name]} if name in budget_of else {})
     return rows
 
 
-def _row(of: _Sums, costs: Costs) -> dict[str, Any]:
+def _row(of: _Sums, costs: Costs, *, are_uses_known: bool) -> dict[str, Any]:
     amounts = of.amounts
     revenue = amounts["revenue_influenced"]
     cost = costs.of(
         Given(
             earned=amounts["points_earned"], redeemed=amounts["points_redeemed"], cash_earned=amounts["cash_earned"],
-            cash_paid=amounts["cash_paid"], items=of.items,
+            cash_paid=amounts["cash_paid"], items=of.items, are_uses_known=are_uses_known,
         )
     )  # fmt: skip
     return {

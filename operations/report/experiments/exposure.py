@@ -14,6 +14,7 @@ from engine.programme.model import Arm, CohortMetric
 from engine.store import programmes
 from operations.report.arithmetic import arms
 from operations.report.orders import ORDERS
+from operations.report.rewards import unknown_uses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,8 +78,8 @@ WITH {ENTRY}, referral AS MATERIALIZED (          -- by hashed lookups, which no
     SELECT n.shard, n.member_id, e.seq, e.type::text AS type, e.rule_id = ANY(%(rules)s) AS is_ours,
            CASE WHEN e.type::text LIKE '%%.restored' OR e.type = 'gift.revoked' THEN -e.amount ELSE e.amount END
            AS amount,
-           CASE split_part(e.type::text, '.', 1) WHEN 'points' THEN %(per_point)s::numeric WHEN 'cash' THEN 1
-           ELSE p.price END AS price
+           CASE WHEN e.type = 'coupon.issued' THEN NULL WHEN e.type::text LIKE 'points.%%' THEN %(per_point)s::numeric
+           WHEN e.type::text LIKE 'cash.%%' THEN 1 ELSE p.price END AS price
     FROM entry n
     JOIN guerdon.reward_event e ON e.generation = %(generation)s AND e.shard = n.shard AND e.member_id = n.member_id
     LEFT JOIN price p ON p.unit = e.unit AND p.item = e.item
@@ -86,6 +87,7 @@ WITH {ENTRY}, referral AS MATERIALIZED (          -- by hashed lookups, which no
       AND (e.occurred_at, e.seq) >= (n.occurred_at, n.seq)
       AND (e.type IN ('points.captured', 'points.restored', 'cash.captured', 'cash.restored', 'coupon.used',
                       'gift.awarded', 'gift.revoked')
+           OR (e.type = 'coupon.issued' AND %(are_uses_unknown)s)  -- then each coupon may have cost something
            OR (e.type = 'reward.refused' AND e.reason <> 'cohort_control'))
 ), part AS (                                      -- a row for each thing of a member, to be added up once
     SELECT shard, member_id, arm, is_crossed, NULL::boolean AS is_since, 0::numeric AS amount, 0::numeric AS refunded,
@@ -108,7 +110,9 @@ WITH {ENTRY}, referral AS MATERIALIZED (          -- by hashed lookups, which no
            coalesce(sum(amount) FILTER (WHERE type IN ('points.captured', 'points.restored')), 0) AS points_redeemed,
            coalesce(sum(amount * price) FILTER (WHERE type <> 'reward.refused'), 0) AS cost,
            coalesce(sum(amount * price) FILTER (WHERE type <> 'reward.refused' AND is_ours), 0) AS cost_of_rules,
-           count(*) FILTER (WHERE type NOT IN ('reward.refused', 'purchase') AND price IS NULL) AS unpriced
+           count(*) FILTER (WHERE type NOT IN ('reward.refused', 'purchase', 'coupon.issued') AND price IS NULL)
+           AS unpriced,
+           count(*) FILTER (WHERE type = 'coupon.issued') AS coupons
     FROM part GROUP BY shard, member_id
 ), member AS (
     SELECT a.*, member_id IN (SELECT member_id FROM across) AS is_across,
@@ -118,7 +122,8 @@ WITH {ENTRY}, referral AS MATERIALIZED (          -- by hashed lookups, which no
     FROM added a
 )
 SELECT arm, is_across, count(*), count(*) FILTER (WHERE is_crossed), coalesce(sum(cost_of_rules), 0),
-       coalesce(sum(unpriced), 0), (SELECT count(*) FROM pair), (SELECT count(*) FROM pair WHERE pair.is_across),
+       coalesce(sum(unpriced), 0), coalesce(sum(coupons), 0),
+       (SELECT count(*) FROM pair), (SELECT count(*) FROM pair WHERE pair.is_across),
        sum(x * y), sum(net * sales), {_SUMS}
 FROM member GROUP BY arm, is_across
 """
@@ -157,6 +162,9 @@ class Sums(NamedTuple):
 
     unpriced: int
     """Rewards whose cost the programme does not say."""
+
+    coupons: int
+    """Coupons of which the log does not say whether they were used."""
 
     pairs: int
     """Referrers and referees who are both in the experiment, in either arm."""
@@ -244,6 +252,7 @@ def exposure_of(of: Frame, experiment: Experiment, money: Money) -> Exposure:
         salt=experiment.salt,
         rules=list(experiment.rules),
         is_net=experiment.metric is CohortMetric.NET,
+        are_uses_unknown=bool(unknown_uses(of)),
         margin=_exact(money.margin),
         per_point=_exact(money.cost_per_point),
         units=[unit for unit, _, _ in prices],
@@ -262,12 +271,13 @@ def _exact(share: Fraction | None) -> Decimal | None:
 
 def _sums(row: tuple[Any, ...]) -> Sums:
     values = [_plain(value) for value in row]
-    members, crossed, cost_of_rules, unpriced, pairs, pairs_across, sum_xy, sum_net_sales, *sums = values
+    members, crossed, cost_of_rules, unpriced, coupons, pairs, pairs_across, sum_xy, sum_net_sales, *sums = values
     return Sums(
         members=int(members),
         crossed=int(crossed),
         cost_of_rules=cost_of_rules,
         unpriced=int(unpriced),
+        coupons=int(coupons),
         pairs=int(pairs),
         pairs_across=int(pairs_across),
         sum_xy=sum_xy,
@@ -285,13 +295,14 @@ def _plain(value: int | Decimal) -> float:
 def _added(parts: Iterable[Sums]) -> Sums:
     """Return the sums over all members of the parts; none over no part. Pairs are the same in each part."""
     nothing: dict[str, float] = dict.fromkeys(MEASURES, 0)
-    total = Sums(0, 0, 0, 0, 0, 0, 0, 0, nothing, nothing)
+    total = Sums(0, 0, 0, 0, 0, 0, 0, 0, 0, nothing, nothing)
     for part in parts:
         total = Sums(
             members=total.members + part.members,
             crossed=total.crossed + part.crossed,
             cost_of_rules=total.cost_of_rules + part.cost_of_rules,
             unpriced=total.unpriced + part.unpriced,
+            coupons=total.coupons + part.coupons,
             pairs=part.pairs,
             pairs_across=part.pairs_across,
             sum_xy=total.sum_xy + part.sum_xy,

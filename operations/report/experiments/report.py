@@ -14,6 +14,7 @@ from operations.report.arithmetic.comparison import compare_ratios, cuped, holm,
 from operations.report.experiments.curve import curve_of
 from operations.report.experiments.exposure import TREAT_ALL, Both, Money, experiments_of, exposure_of
 from operations.report.money import cost_per_point, margin
+from operations.report.rewards import USES_UNKNOWN
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def _note(of: Frame, compared: Comparison) -> None:
         of.notes.append(f'experiment "{salt}": no size is planned (cohort.planned), so no interval holds at every look')
     if any(sums.unpriced for sums in compared.exposure.whole):
         of.notes.append(f'experiment "{salt}": the programme does not say what all of the rewards cost')
+    if any(sums.coupons for sums in compared.exposure.whole):
+        of.notes.append(f'experiment "{salt}": {USES_UNKNOWN}')
 
 
 def _sizes(compared: Comparison) -> dict[str, Any]:
@@ -202,8 +205,9 @@ def _over_cost(effect: Effect | None, members: int, cost: float | None) -> dict[
 
 
 def _is_priced(compared: Comparison) -> bool:
-    """Whether the programme says what all the rewards cost that members of either arm have got."""
-    return compared.money.cost_per_point is not None and not any(sums.unpriced for sums in compared.exposure.whole)
+    """Whether it is known what all the rewards cost that members of either arm have got."""
+    is_unknown = any(sums.unpriced or sums.coupons for sums in compared.exposure.whole)
+    return compared.money.cost_per_point is not None and not is_unknown
 
 
 def _order_amount(compared: Comparison) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from operations.report.frame import Asked
 from operations.report.periods import Every
 from projections.runner import finish
 from schemas.events import Activity, Decision, Erasure, Event, Purchase, Redemption, Refund, Share, Signup, Touch
-from schemas.partitioning import shard_of
 from tests.system.batches import admitted, commit
 from tests.system.load import activate
 
@@ -113,20 +112,19 @@ class History:
     def erases(self, member_id: str, at: str) -> None:
         self.record(self.make(Erasure, at, member_id=member_id))
 
-    def enters(self, member_id: str, rule_id: str, arm: str) -> None:
-        """Let a member enter an arm of a rule's cohort, as the log says it."""
+    def uses_coupons(self) -> None:
+        """Let every coupon be used a second after it was issued, as the log would say it."""
         with as_owner(self.database_url) as connection, connection.cursor() as cursor:
-            cursor.execute("ALTER TYPE guerdon.reward_type ADD VALUE IF NOT EXISTS 'cohort.entered'")
-            connection.commit()
             cursor.execute(
                 """
                 INSERT INTO guerdon.reward_event (generation, shard, pos, seq, amount, occurred_at, recorded_at, type,
-                                                  unit, rule_id, item, member_id, event_id, reward_key, hash)
-                SELECT 1, %(shard)s, coalesce(max(pos), 0) + 1, 1, 0, now(), now(), 'cohort.entered', 'cohort',
-                       %(rule)s, %(arm)s, %(member)s, 'e', sha256(%(member)s::bytea || %(rule)s::bytea), ''
-                FROM guerdon.reward_event WHERE generation = 1 AND shard = %(shard)s
-                """,
-                {"shard": shard_of(member_id), "rule": rule_id, "arm": arm, "member": member_id},
+                                                  unit, rule_id, campaign, item, member_id, event_id, reward_key, lot,
+                                                  hash)
+                SELECT e.generation, e.shard, e.pos + 1000, e.seq, e.amount, e.occurred_at + interval '1s',
+                       e.recorded_at, 'coupon.used', e.unit, e.rule_id, e.campaign, e.item, e.member_id, e.event_id,
+                       sha256(e.reward_key), e.reward_key, ''
+                FROM guerdon.reward_event e WHERE e.type = 'coupon.issued'
+                """
             )
             connection.commit()
 

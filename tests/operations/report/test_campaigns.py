@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from engine.intake.own_events import own_id
 from engine.store.cursor import one
 from engine.store.database import transaction
 from operations.report.campaigns.influence import FORWARDED_ID
+from operations.report.rewards import USES_UNKNOWN
 from tests.operations.report.history import History
 from tests.operations.report.test_engagement import history
 
@@ -119,6 +121,42 @@ rules:
         "mugs": (640, 0, 740, 640, 100),
     }
     assert any("costs.gift.bag" in note for note in document["notes"])
+
+
+def test_what_coupons_cost_is_unknown_while_the_log_does_not_say_which_were_used(database_url: str) -> None:
+    """A campaign without coupons has its costs all the same."""
+    history = History(
+        database_url,
+        HEAD
+        + """\
+costs: {gift: {mug: 3.20}, coupon: {coffee: 1.50}}
+rules:
+- {id: mug, on: purchase, campaign: mugs, give: [{gift: mug}]}
+- {id: coffee, on: activity, campaign: drinks, give: [{coupon: {template: coffee, valid: 30d}}]}
+""",
+    )
+    costs = ("cost_coupons", "cost_total_committed", "cost_total_realised")
+
+    def found() -> dict[str, tuple[Any, ...]]:
+        return {name: tuple(row[each] for each in costs) for name, row in history.report("campaigns").items()}
+
+    history.buys("qin", "2026-01-11T09:00:00Z", "o1", 1_000)
+    history.passes("2026-01-12T09:00:00Z")
+    assert found() == {"all": (0, 320, 320), "drinks": (0, 0, 0), "mugs": (0, 320, 320)}
+    assert history.report("rewards") == {"coupons_issued": 0, "coupons_used": 0, "reward_usage": None}
+
+    # coupons that somebody may have used
+    history.does("qin", "2026-01-15T09:00:00Z")
+    assert found() == {"all": (None, None, None), "drinks": (None, None, None), "mugs": (0, 320, 320)}
+    assert USES_UNKNOWN in history.document("campaigns")["notes"]
+    rewards = history.document("rewards")
+    assert rewards["data"] == {"coupons_issued": 1, "coupons_used": None, "reward_usage": None}
+    assert rewards["notes"] == [USES_UNKNOWN]
+
+    # and one of which the log says so
+    history.uses_coupons()
+    assert found() == {"all": (150, 470, 470), "drinks": (150, 150, 150), "mugs": (0, 320, 320)}
+    assert history.report("rewards") == {"coupons_issued": 1, "coupons_used": 1, "reward_usage": 1}
 
 
 def test_what_an_operator_takes_back_belongs_to_no_campaign(database_url: str) -> None:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as with_fields
 from psycopg2 import errors
 from scipy import stats
 from typer.testing import CliRunner
@@ -23,6 +24,7 @@ from operations.replay.run import Request, replay
 from operations.report.catalogue import report
 from operations.report.frame import Asked
 from operations.report.periods import Every
+from operations.report.rewards import USES_UNKNOWN
 from projections.runner import finish
 from schemas.errors import InputError
 from schemas.events import Purchase, Redemption, Refund, Signup
@@ -414,6 +416,19 @@ def test_without_costs_and_margin_there_is_a_note_and_no_zero(
     assert [row[name] for name in ("cost_realised", "iroas", "profit", "roi")] == [None] * 4
     assert "cost" not in row["guardrails"]
     assert [key for key in ("margin", "planned", "cost") if not any(key in note for note in document["notes"])] == []
+
+
+def test_coupons_that_may_have_been_used_leave_no_cost_and_a_note(
+    database_url: str, record: Callable[[Sequence[Event]], None]
+) -> None:
+    coffee = "- {id: coffee, on: purchase, give: [{coupon: {template: coffee, valid: 30d}}]}\n"
+    activate(database_url, PROGRAMME + coffee + "costs: {coupon: {coffee: 1.50}}\n")
+    record([with_fields(_bought(f"m{number % 20}", number), amount=500 + number) for number in range(60)])
+    document = report(database_url, "experiments", Asked())
+    row = document["data"]["trial"]
+    assert [row[name] for name in ("cost_realised", "iroas", "profit", "roi")] == [None] * 4
+    assert "cost" not in row["guardrails"]
+    assert document["notes"] == [f'experiment "spring": {USES_UNKNOWN}']
 
 
 def test_the_curve_ends_where_the_report_does_and_begins_with_whoever_had_entered(
