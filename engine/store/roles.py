@@ -33,6 +33,12 @@ def act_as(cursor: Cursor, role: str) -> None:
             f"`CREATE ROLE {role} NOLOGIN; {_grant(cursor, role)}`, or run `guerdon init`"
         ) from error
     except errors.InsufficientPrivilege as error:
+        cursor.connection.rollback()
+        if role == WRITER and _may_act_as(cursor, ANALYST):
+            raise InputError(
+                f"the user {_user(cursor)} is an analyst, who reads the views by SQL, and this command acts as {role}: "
+                "let who runs Guerdon run it, with the GUERDON_DATABASE_URL of the workers"
+            ) from error
         raise InputError(
             f"the user {_user(cursor)} may not act as {role}; let who made that role, or a superuser, run "
             f"`{_grant(cursor, role)}`"

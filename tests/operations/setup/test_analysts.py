@@ -15,6 +15,10 @@ from typer.testing import CliRunner
 from cli.main import app
 from engine.store.database import migrate
 from operations import analysts
+from operations.export.run import export
+from operations.report.catalogue import report
+from operations.report.frame import Asked
+from operations.report.liability.close import closed_months
 from operations.services.postgresql import LocalPostgres
 from operations.settings import Settings, load_settings
 from schemas.errors import InputError
@@ -76,6 +80,17 @@ def test_a_login_reads_the_views_by_their_names_and_nothing_else(settings: Setti
     ):  # fmt: skip
         with session(login.url) as cursor, pytest.raises(refusal):
             cursor.execute(statement)
+
+
+def test_commands_that_act_as_the_writer_say_who_may_run_them(settings: Settings, tmp_path: Path) -> None:
+    login = analysts.create(settings, "cid")
+    refused = '"cid" is an analyst, .* let who runs Guerdon run it'
+    with pytest.raises(InputError, match=refused):
+        report(login.url, "engagement", Asked())
+    with pytest.raises(InputError, match=refused):
+        export(login.url, tmp_path / "export")
+    with pytest.raises(InputError, match=refused):
+        closed_months(login.url)
 
 
 def test_no_more_sessions_than_the_limit(settings: Settings) -> None:
