@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     rewards_compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = Field(
         "gzip", description="how messages of reward events are compressed; every client reads gzip and none"
     )
-    alert_refunds: int = Field(2, ge=1, description="refunds of a member's orders whose points are spent, to warn of")
+    alert_refunds: int = Field(2, ge=1, description="returned orders of a member whose points were spent, to warn of")
     alert_referrals: int = Field(5, ge=1, description="members who name one referrer within an hour, to warn of")
     alert_refusals: int = Field(20, ge=1, description="refusals for one reason on a day, to warn of")
     alert_refusals_factor: float = Field(3.0, ge=0, description="times the mean of a week that they must be")

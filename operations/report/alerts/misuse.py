@@ -20,21 +20,25 @@ MEAN_DAYS = 7
 
 
 def refunds_after_redemption(of: Frame) -> Iterator[Alert]:
-    """Yield members who have spent the points of orders and then returned these orders, so that they owe points."""
+    """Yield members who have spent the points of orders and then returned these orders, so that they owe points.
+
+    An order that is returned in parts is one.
+    """
     rows = of.rows(
         f"""
-        SELECT e.member_id, count(DISTINCT e.seq), min(e.occurred_at)
+        SELECT e.member_id, count(DISTINCT coalesce(r.order_id, e.event_id)), min(e.occurred_at)
         FROM guerdon.reward_event e
+        LEFT JOIN guerdon.fact_refund r ON r.build = %(facts)s AND r.shard = e.shard AND r.seq = e.seq
         WHERE e.generation = %(generation)s AND e.type = 'points.reversed' AND e.debit = 'debt' AND e.reason = 'refund'
           AND e.recorded_at < %(known_at)s AND e.occurred_at >= %(from)s AND e.occurred_at < %(cut)s
           AND e.member_id NOT IN ({ERASED})
-        GROUP BY e.member_id HAVING count(DISTINCT e.seq) >= %(threshold)s
+        GROUP BY e.member_id HAVING count(DISTINCT coalesce(r.order_id, e.event_id)) >= %(threshold)s
         """,
         threshold=of.thresholds.refunds,
         **_window(of),
     )
-    for member_id, refunds, since in rows:
-        yield Alert("refunds_after_redemption", of.thresholds.refunds, refunds, "member_id", member_id, since)
+    for member_id, orders, since in rows:
+        yield Alert("refunds_after_redemption", of.thresholds.refunds, orders, "member_id", member_id, since)
 
 
 def referral_bursts(of: Frame) -> Iterator[Alert]:
@@ -63,7 +67,7 @@ def referral_bursts(of: Frame) -> Iterator[Alert]:
 
 
 def refusal_jumps(of: Frame) -> Iterator[Alert]:
-    """Yield reasons for which far more was refused on the last day than on a day of the week before.
+    """Yield reasons for which far more was refused on the last day than on the mean day of the week before.
 
     Members of a control group are refused as they should be, and are left out.
     """

@@ -69,6 +69,17 @@ def test_returned_orders_whose_points_are_spent_are_counted_by_member(log: Histo
     assert alerts(log, refunds=3) == []
 
 
+def test_an_order_that_is_returned_in_parts_is_one(log: History) -> None:
+    log.take(
+        log.order("ann", "2026-04-20T08:00:00Z", "o1", 10_000),
+        log.redeem("ann", "2026-04-20T09:00:00Z", "spend", "s1", 100),
+        log.refund("ann", "2026-04-21", "o1", 4_000, refund_id="first"),
+        log.refund("ann", "2026-04-22", "o1", 6_000, refund_id="second"),
+    )
+    assert alerts(log) == []
+    assert [row["value"] for row in alerts(log, refunds=1)] == [1]
+
+
 def test_members_who_name_one_referrer_within_an_hour_are_a_burst(log: History) -> None:
     log.take(log.signup("ann", "2026-04-01"), log.signup("bob", "2026-04-01"))
     minutes = ("00", "10", "20", "50", "59")
