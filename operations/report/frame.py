@@ -266,7 +266,7 @@ def _version(cursor: Cursor, asked: Asked, generation: int, known_at: datetime) 
     )
     versions = cursor.fetchall()
     if not versions:
-        raise InputError("no programme is active; `guerdon activate FILE` turns one on")
+        raise InputError("no programme is active; `guerdon programme activate FILE` turns one on")
     known = [version for version, activated_at in versions if asked.generation is not None or activated_at < known_at]
     return int(known[-1] if known else versions[0][0])
 

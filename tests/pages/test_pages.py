@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import pytest
 import typer
 
 from cli.main import app
-from tests.places import ROOT
+from tests.places import ORDER, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +44,19 @@ def named(text: str) -> Iterator[list[str]]:
     lines = [line for block in BLOCK.finditer(text) for line in block["text"].replace("\\\n", " ").splitlines()]
     commands = [line.strip().removeprefix("$ ") for line in lines]
     found = [line for line in commands if line.startswith("guerdon ")]
-    for line in [*found, *(" ".join(each.split()) for each in INLINE.findall(BLOCK.sub("", text)))]:
-        yield shlex.split(line.replace("…", " "), comments=True)[1:]
+    for line in found:
+        yield words_of(line)
+    yield from quoted(BLOCK.sub("", text))
+
+
+def quoted(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command of ours that a text has between backticks."""
+    for line in INLINE.findall(text):
+        yield words_of(" ".join(line.split()))
+
+
+def words_of(line: str) -> list[str]:
+    return shlex.split(line.replace("…", " "), comments=True)[1:]
 
 
 def unknown_in(words: list[str]) -> str | None:
@@ -81,9 +93,34 @@ def test_each_output_that_a_page_shows_is_made_by_a_test(page: Path) -> None:
             assert not block["text"].startswith("$ "), f"a command with its output is a console block: {page}"
 
 
+@pytest.mark.parametrize("room", ORDER)
+def test_each_command_that_a_message_or_a_docstring_names_exists_with_its_options(room: str) -> None:
+    wrong = [
+        (str(path.relative_to(ROOT)), words)
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for text in texts_in(path.read_text("utf-8"))
+        for words in quoted(text)
+        if unknown_in(words)
+    ]
+    assert wrong == []
+
+
+def texts_in(source: str) -> Iterator[str]:
+    """Yield each text of a module; what a text inserts is three dots."""
+    tree = ast.parse(source)
+    inner = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inner:
+            yield node.value
+
+
 def test_a_command_and_an_option_that_there_are_not_are_found() -> None:
     assert unknown_in(["verify", "2", "--json"]) is None
     assert unknown_in(["verifies"]) == "verifies"
     assert unknown_in(["programme", "chek", "x.yaml"]) == "chek"
     assert unknown_in(["programme", "check", "x.yaml", "--jsn"]) == "--jsn"
     assert unknown_in(["psql", "--csv"]) is None
+    assert list(texts_in('raise E(f"run `guerdon activate {file}` " "now")')) == ["run `guerdon activate …` now"]
+    assert [unknown_in(words) for words in quoted("run `guerdon activate …` now")] == ["activate"]
