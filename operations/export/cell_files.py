@@ -24,7 +24,8 @@ BYTES_A_BLOCK = 8 << 20
 _DECIMALS = {"quantity": 6}
 """Digits behind the point, of numeric columns that hold other than whole numbers (schemas/bounds.py)."""
 
-_MONTH = "month"
+_MONTH = "month of the cell"
+"""The name of the first column of the CSV: no view has such a one."""
 
 
 def write(folder: Path, dataset: Dataset, cells: Mapping[Cell, Content], csv_file: BinaryIO) -> dict[str, File]:
@@ -75,6 +76,7 @@ def _type(pa: Any, column: Column) -> Any:
         return pa.decimal128(38, _DECIMALS.get(column.name, 0))
     types = {
         "smallint": pa.int16(), "integer": pa.int32(), "bigint": pa.int64(), "text": pa.string(), "boolean": pa.bool_(),
+        "double precision": pa.float64(),
         "date": pa.date32(), "timestamptz": pa.timestamp("us", tz="UTC"), "text[]": pa.list_(pa.string()),
     }  # fmt: skip
     return types[column.type]

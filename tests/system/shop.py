@@ -13,6 +13,7 @@ from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.cursor import one
 from engine.store.database import transaction
+from operations.report.liability.close import close_month
 from projections.runner import finish
 from schemas.events import (
     Activity,
@@ -183,7 +184,10 @@ class Shop:
 
 
 def fill(database_url: str) -> None:
-    """Let the shop's half year be judged and projected, day by day; the clock moves every few days, and at the end."""
+    """Let the shop's half year be judged and projected, day by day, and January be closed.
+
+    The clock moves every few days, and at the end.
+    """
     activate(database_url, PROGRAMME)
     codes: dict[str, str] = {}
     with closing(LiveTransaction(database_url, SCHEMAS.lookup)) as worker:
@@ -198,6 +202,7 @@ def fill(database_url: str) -> None:
                 cursor.execute("SELECT member_id, code FROM guerdon.member_code")
                 codes.update(cursor.fetchall())
     finish(database_url, threading.Event())
+    close_month(database_url, "2026-01", "keeper", "books of January")
 
 
 def erase(database_url: str, *member_ids: str) -> None:
