@@ -164,7 +164,7 @@ class Sums(NamedTuple):
     """Rewards whose cost the programme does not say."""
 
     coupons: int
-    """Coupons of which the log does not say whether they were used."""
+    """Coupons that may have been used without the log saying so."""
 
     pairs: int
     """Referrers and referees who are both in the experiment, in either arm."""
