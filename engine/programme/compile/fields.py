@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import ast
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from engine.member.state import attribute_of, birthday_of
 from engine.member.windows import LATE_MS
@@ -319,13 +319,17 @@ class FieldReader:
         return choose(compare(window, "is", constant(None)), constant(0), inside)
 
     def _local_time(self, part: LocalPart) -> ast.expr:
-        if part is LocalPart.DATE:
-            return self.local_day()
-        if part in (LocalPart.DAY, LocalPart.MONTH):
-            return attribute(self.local_date(), part.value)
-        if part is LocalPart.WEEKDAY:
-            return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "%", constant(7))
-        return arithmetic(self._local_ms(), "%", constant(DAY_MS))
+        match part:
+            case LocalPart.DATE:
+                return self.local_day()
+            case LocalPart.DAY | LocalPart.MONTH:
+                return attribute(self.local_date(), part.value)
+            case LocalPart.WEEKDAY:
+                return arithmetic(arithmetic(self.local_day(), "+", constant(MONDAY_OF_DAY_ZERO)), "%", constant(7))
+            case LocalPart.CLOCK:
+                return arithmetic(self._local_ms(), "%", constant(DAY_MS))
+            case _:
+                assert_never(part)
 
     def _member(self, source: MemberValue) -> ast.expr:
         state = name("state")

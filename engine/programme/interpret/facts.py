@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from engine.member.state import attribute_of, birthday_of
 from engine.programme.conditions import (
@@ -170,14 +170,19 @@ class Facts:
 
     def _local(self, part: LocalPart) -> int:
         day, clock_ms = divmod(self.calendar.local_time(self.at_ms), DAY_MS)
-        if part is LocalPart.CLOCK:
-            return clock_ms
-        if part is LocalPart.WEEKDAY:
-            return (day + MONDAY_OF_DAY_ZERO) % 7
-        if part is LocalPart.DATE:
-            return day
-        on = date.fromordinal(day + DAY_ZERO)
-        return on.day if part is LocalPart.DAY else on.month
+        match part:
+            case LocalPart.CLOCK:
+                return clock_ms
+            case LocalPart.WEEKDAY:
+                return (day + MONDAY_OF_DAY_ZERO) % 7
+            case LocalPart.DATE:
+                return day
+            case LocalPart.DAY:
+                return date.fromordinal(day + DAY_ZERO).day
+            case LocalPart.MONTH:
+                return date.fromordinal(day + DAY_ZERO).month
+            case _:
+                assert_never(part)
 
     def _lines(self, source: Lines) -> int | None:
         """Count or add up the lines that fulfil a condition; None where the purchase has no lines."""

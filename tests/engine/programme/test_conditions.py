@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.member.state import MemberState
+from engine.programme.compile.fields import FieldReader
 from engine.programme.compile.module import compile_programme
-from engine.programme.conditions import Duration
+from engine.programme.conditions import Duration, Field, Kind, LocalTime
 from engine.programme.file.load import load_programme
-from engine.programme.interpret.facts import millionths
+from engine.programme.interpret.facts import Facts, millionths
 from engine.programme.interpret.interpreter import Interpreter
-from engine.programme.localtime import Calendar
+from engine.programme.localtime import Calendar, calendar_of
 from engine.programme.rules.occurrence import Occurrence
 from schemas.events import Activity, Item, Purchase, Tender
 from schemas.scalars import instant_from_iso, iso_from_instant
 from tests.programme_text import written
 
 if TYPE_CHECKING:
+    from engine.programme.conditions import LocalPart
     from engine.programme.model import Programme
     from engine.programme.rules.judge import Judge
     from schemas.events import MemberEvent
@@ -281,3 +283,13 @@ def test_the_first_instant_of_a_local_time_is_found(timezone: str, at_ms: int) -
     found_ms = calendar.instant_of(calendar.local_time(at_ms))
     assert found_ms <= at_ms
     assert calendar.local_time(found_ms) == calendar.local_time(at_ms)
+
+
+def test_a_part_of_local_time_that_a_reader_forgets_is_an_error_and_not_another_part() -> None:
+    field = Field("event.quarter", Kind.INTEGER, LocalTime(cast("LocalPart", "quarter")))
+    calendar = calendar_of("UTC")
+    activity = Activity(event_id="e", member_id="m", occurred_at=0, kind="visit")
+    with pytest.raises(AssertionError, match="quarter"):
+        Facts.before(activity, MemberState(), calendar).value_of(field)
+    with pytest.raises(AssertionError, match="quarter"):
+        FieldReader(calendar, {}).local(field)
