@@ -13,10 +13,11 @@ from tests.places import DOCS, ORDER, ROOT, project_files
 from tests.test_tidy import ENGINE_FLOORS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PAGES = sorted(path for path in project_files() if path.suffix == ".md" and path.is_relative_to(ROOT))
-PLACE = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|sql|avsc))(?::(\w+))?`")
+PLACE = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|sql|avsc))(?::(\w+(?:\.\w+)?))?`")
 NAMES = re.compile(r"(\w+)(?:/|\.py)")
 NAMES_WIDTH = 23
 FLOORS = re.compile(r"^```text floors\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -39,16 +40,20 @@ def wrong_with(path: str, name: str | None) -> str | None:
 
 @cache
 def names_in(file: str) -> frozenset[str]:
-    """Return the functions, methods, classes and constants of a module."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+    """Return the functions, classes and constants of a module, and `Class.name` for each that a class has."""
+    return frozenset(_names_of(ast.parse((ROOT / file).read_text(encoding="utf-8")), ""))
+
+
+def _names_of(of: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
+    for node in of.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
+            yield f"{prefix}{node.name}"
         elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            yield from (f"{prefix}{target.id}" for target in node.targets if isinstance(target, ast.Name))
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
-    return frozenset(names)
+            yield f"{prefix}{node.target.id}"
+        if isinstance(node, ast.ClassDef):
+            yield from _names_of(node, f"{node.name}.")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
