@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from operations.export.folder import File
 
 LOCK = 0x6661_6374
-"""Advisory lock: one export of facts of a database at a time."""
+"""Advisory lock: one export of a database at a time."""
 
 
 def export(
@@ -73,15 +73,17 @@ def export(
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             archives.speak_plainly(cursor)
-            other = take_alone(cursor, LOCK, 0)
-            if other is not None:
-                raise AnswerIsNo(f"another export of this database is under way; wait for its end: {other} the lock")
+            who_holds = take_alone(cursor, LOCK, 0)
+            if who_holds is not None:
+                raise AnswerIsNo(
+                    f"another export of this database is under way; wait for its end: {who_holds} the lock"
+                )
             old = read_manifest(folder)
             if old is not None and old.database != archives.database_name(cursor):
                 raise InputError(f"{folder} holds the export of another database; name a new folder")
         finish(folder, old)
 
-        # the cells that the folder does not hold as they are now
+        # the cells that are missing or outdated in the folder
         work = _Export(connection, folder, since_ms, report, observe)
         manifest = work.run(old)
 
@@ -156,7 +158,7 @@ class _Export:
     def run(self, old: Manifest | None) -> Manifest:
         """Write what the folder lacks, and return the manifest of what it has then."""
         with self._connection.cursor() as cursor:
-            # every cell as it is now, and the files that hold theirs as it is
+            # every cell of now, and the files that are still right
             generation = live_generation.live(cursor)
             present = {each: cells(cursor, each, generation, self._since_ms) for each in DATASETS}
             files = {each: self._unchanged(each, present[each], old) for each in DATASETS}

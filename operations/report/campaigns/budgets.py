@@ -1,4 +1,4 @@
-"""Say how much of a campaign's budget is used in the present period, and when it ends as it went in the last week."""
+"""Say how much of a campaign's budget is used in its period, and when it runs out at the pace of the last week."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _budgets(of: Frame) -> dict[str, list[_Budget]]:
     calendar = calendar_of(of.zone)
     last_ms = int(of.cut.timestamp() * 1000) - 1
 
-    # rules of one campaign share a budget; where they allow different amounts, the greatest is its end
+    # rules of one campaign share a budget; where they allow different amounts, the greatest is its limit
     shared: defaultdict[tuple[str, str], list[tuple[Every, str, int, str]]] = defaultdict(list)
     for rule in of.programme.rules:
         for limit in rule.limits:
