@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.intake import admit
 from engine.intake.batch import Admitted, SetAside, admitted_from
-from engine.live.in_a_row import IN_A_ROW_MAX, ours
+from engine.live.in_a_row import IN_A_ROW_MAX, our_fault
 from engine.store import digest_secret
 from engine.store.database import transaction
 from engine.store.generations.live_generation import writable
@@ -104,7 +104,7 @@ class Intake:
             if self._failed_in_a_row > IN_A_ROW_MAX:
                 where = f"{topic} partition {partition}, offset {offset}"
                 what = f"{self._failed_in_a_row} messages in a row cannot be read"
-                raise ours(what, StepFailed(stage, error), where) from error
+                raise our_fault(what, StepFailed(stage, error), where) from error
             return SetAside(stage, Reason.FAILED, error_line(error), topic, partition, offset, value, event, schema_id)
 
         self._failed_in_a_row = 0

@@ -23,10 +23,10 @@ CORES = 2
 """The number of connections that fold at once, by default."""
 
 READ_THROUGH = 4
-"""The most ranges of a log that is read from end to end for each: faster than by its index, shard by shard."""
+"""A log of at most this number of ranges a shard is read from end to end, which is faster than by its index."""
 
 
-class Folders:
+class ShardFolds:
     """Fold `build` up to the end that its log had at the beginning.
 
     Each thread waits for a connection of its own. Leaving the context ends all of them, whatever they do.
@@ -36,7 +36,7 @@ class Folders:
         build: a new build, without rows.
         positions: the number of positions to fold, in all shards.
         progress: called with the numbers of folded and of all positions, by one thread at a time.
-        log: the build folds.
+        log: the log that the build folds.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Folders:
 
     def _fold(self, shards: Sequence[int]) -> None:
         """Fold some shards, range by range, until a range is not full: then little is left."""
-        # a short log is read from end to end, a long one by its index, and so is the source log, in small ranges
+        # a short reward log is read from end to end; a long one, and the source log always, by its index
         most = runner.most_of(self._log)
-        is_wide = self._log == "reward" and self._positions <= READ_THROUGH * most * SHARDS
+        reads_through = self._log == "reward" and self._positions <= READ_THROUGH * most * SHARDS
         url = self._database_url
         with closing(
-            runner.connect_to_rebuild(url) if is_wide else runner.connect_to_project(url, NO_LIMIT)
+            runner.connect_to_rebuild(url) if reads_through else runner.connect_to_project(url, NO_LIMIT)
         ) as connection:
             self._connections.append(connection)
 

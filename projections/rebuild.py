@@ -10,7 +10,7 @@ from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation
 from engine.store.session.blockers import take_alone
 from projections import gaps
-from projections.folders import CORES, Folders
+from projections.folders import CORES, ShardFolds
 from projections.runner import EVERY, OF_SOURCE_LOG, advance, connect_to_project, most_of
 from schemas.errors import AnswerIsNo, InputError
 
@@ -64,7 +64,7 @@ def rebuild(
             positions = _positions(cursor, generation)
 
         # fold the log, then what came meanwhile, then switch and clear the old build away
-        with Folders(database_url, build, positions, progress, log=log) as folders:
+        with ShardFolds(database_url, build, positions, progress, log=log) as folders:
             total = folders.fold(cores)
         while moved := advance(connection, [build], most=most_of(log)):
             total += moved

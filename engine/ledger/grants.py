@@ -45,4 +45,5 @@ def open_granted(turn: Turn, given: Sequence[RewardEvent], programme: Programme,
         given = flagged.held_back(given, flagged.rules_on_referrer(programme))
     turn.open(given)
     if is_held or (referral is not None and referral.flagged):
+        # judging has noted held-back badges as the member's already
         flagged.forget_possessions(turn, given)

@@ -54,7 +54,7 @@ class InARow:
         self._last = (failure, name)
         self._now += 1
         if self._now > IN_A_ROW_MAX:
-            raise ours(f"{self._now} events in a row cannot be taken", *self._last)
+            raise our_fault(f"{self._now} events in a row cannot be taken", *self._last)
 
     def end(self) -> None:
         """End the count of a batch.
@@ -65,7 +65,7 @@ class InARow:
             CannotGoOn: the batch has several events, and all of them were set aside.
         """
         if self._last is not None and len(self._aside) > 1 and self._aside == self._all:
-            raise ours(f"none of the batch's {len(self._all)} events can be taken", *self._last)
+            raise our_fault(f"none of the batch's {len(self._all)} events can be taken", *self._last)
 
     def look_at(self, work: Work, unjudgeable: Mapping[bytes, Exception]) -> None:
         """Count a batch that was taken as a whole, though some of its events could not be judged.
@@ -117,7 +117,7 @@ def named(event: Admitted) -> str:
     return f"event {event.event.event_id} of source {event.event.source}"
 
 
-def ours(what: str, failure: Exception, where: str) -> CannotGoOn:
+def our_fault(what: str, failure: Exception, where: str) -> CannotGoOn:
     """Return the error that ends a worker where too many events fail for it to be their fault."""
     step, _, message = verdict_on(failure)
     return CannotGoOn(

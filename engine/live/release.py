@@ -54,7 +54,7 @@ def release_member(cursor: Cursor, shard: int, member_id: str) -> int:
     if not suspended_since:
         raise AnswerIsNo(f'member "{member_id}" is not held; nothing was changed')
 
-    # read what waited: a tick perhaps, which stands in nobody's chain, and events
+    # read the member's events that waited, and the tick, if one failed for them (ticks are in no member's chain)
     tick_ms = history.tick_at(cursor, shard, suspended_since)
     waiting = list(history.History(cursor, bare=True).of_member(shard, member.seq, suspended_since))[::-1]
 

@@ -22,7 +22,7 @@ class Parts(Struct):
     pages: dict[int, Page] = field(default_factory=dict)
     """The pages by their numbers, from 1."""
     refunded: dict[str, Refunded] = field(default_factory=dict)
-    """Orders with refunds, by their names in this ledger."""
+    """Orders with refunds, by order_id; a referee's order by `order_key`."""
     redemptions: dict[str, LedgerRedemption] = field(default_factory=dict)
     """Redemptions by redemption_id."""
     waiting: dict[str, list[Refund]] = field(default_factory=dict)

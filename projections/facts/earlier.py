@@ -1,7 +1,7 @@
 """Find what the events of one fold stand on: members and orders of earlier folds, and refunds that wait.
 
-Each is found by its key, in a subquery that PostgreSQL may not flatten: before the tables are analysed for the first
-time it would read all of one for each row of another.
+Each is found by its key. `OFFSET 0` keeps PostgreSQL from flattening the subquery; without statistics it would
+otherwise read all of one table for each row of another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from engine.store.cursor import Cursor
-    from engine.store.logs.bare_log import Bare, BareLog
+    from engine.store.logs.bare_log import BareEvent, BareLog
     from projections.facts.orders import OrderKey
 
 
@@ -35,7 +35,10 @@ NO_ROW = MemberRow(0, 0, None)
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """Hold what earlier folds have written about the members and orders of a fold; nothing for whole shards."""
+    """Hold what earlier folds have written about the members and orders of a fold.
+
+    It is empty where whole shards are folded, from the first event on.
+    """
 
     members: dict[tuple[int, str], MemberRow] = field(default_factory=dict)
     """The rows of members, by shard and member_id."""
@@ -44,33 +47,33 @@ class Earlier:
     waiting: dict[OrderKey, list[RefundFact]] = field(default_factory=dict)
 
 
-def earlier_of(cursor: Cursor, log: BareLog, build: int, events: Sequence[Bare]) -> Earlier:
+def earlier_of(cursor: Cursor, log: BareLog, build: int, events: Sequence[BareEvent]) -> Earlier:
     """Return what `build` has about the members and orders of `events`, which it has not folded yet."""
-    returned = {_key_of(bare) for bare in events if type(bare.event) is Refund}
+    returned = {_place_of(each) for each in events if type(each.event) is Refund}
     members = _members(cursor, build, events)
 
     # few members have refunds that wait
     of_waiting = {owner for owner, row in members.items() if row.waiting}
     bought = {
-        _key_of(bare)
-        for bare in events
-        if of_waiting and type(bare.event) is Purchase and (bare.shard, bare.event.member_id) in of_waiting
+        _place_of(each)
+        for each in events
+        if of_waiting and type(each.event) is Purchase and (each.shard, each.event.member_id) in of_waiting
     }
     return Earlier(members, _orders(cursor, log, build, returned), _waiting(cursor, log, build, returned | bought))
 
 
-_Owned = tuple[int, str, str]
+_OrderPlace = tuple[int, str, str]
 """A shard, a member_id and an order_id."""
 
 
-def _key_of(bare: Bare) -> _Owned:
-    event = bare.event
+def _place_of(each: BareEvent) -> _OrderPlace:
+    event = each.event
     assert isinstance(event, Purchase | Refund)  # asked for these alone
-    return bare.shard, event.member_id, event.order_id
+    return each.shard, event.member_id, event.order_id
 
 
-def _members(cursor: Cursor, build: int, events: Sequence[Bare]) -> dict[tuple[int, str], MemberRow]:
-    owners = {(bare.shard, bare.event.member_id) for bare in events if type(bare.event) is not Touch}  # type: ignore[attr-defined]
+def _members(cursor: Cursor, build: int, events: Sequence[BareEvent]) -> dict[tuple[int, str], MemberRow]:
+    owners = {(each.shard, each.event.member_id) for each in events if type(each.event) is not Touch}  # type: ignore[attr-defined]
     cursor.execute(
         """
         SELECT w.shard, w.member_id, m.orders, m.waiting, m.era
@@ -85,7 +88,7 @@ def _members(cursor: Cursor, build: int, events: Sequence[Bare]) -> dict[tuple[i
     return {(shard, member_id): MemberRow(*row) for shard, member_id, *row in cursor.fetchall()}
 
 
-def _orders(cursor: Cursor, log: BareLog, build: int, wanted: Collection[_Owned]) -> dict[OrderKey, Order]:
+def _orders(cursor: Cursor, log: BareLog, build: int, wanted: Collection[_OrderPlace]) -> dict[OrderKey, Order]:
     """Return orders as their refunds of earlier folds have left them."""
     if not wanted:
         return {}
@@ -118,17 +121,19 @@ def _orders(cursor: Cursor, log: BareLog, build: int, wanted: Collection[_Owned]
     )
     refunds = [Range(shard, seq - 1, seq) for shard, seq in cursor.fetchall()]
     orders: dict[OrderKey, Order] = {}
-    for bare in log.read(Range(shard, seq - 1, seq) for shard, seq in numbers):
-        assert isinstance(bare.event, Purchase)  # it has a row
-        key = (bare.event.member_id, bare.event.order_id)
-        orders[key] = Order(bare, bare.event, numbers[bare.shard, bare.seq])
-    for bare in log.read(refunds) if refunds else ():
-        assert isinstance(bare.event, Refund)  # as above
-        orders[bare.event.member_id, bare.event.order_id].take(RefundFact(bare, bare.event))
+    for each in log.read(Range(shard, seq - 1, seq) for shard, seq in numbers):
+        assert isinstance(each.event, Purchase)  # it has a row
+        key = (each.event.member_id, each.event.order_id)
+        orders[key] = Order(each, each.event, numbers[each.shard, each.seq])
+    for each in log.read(refunds) if refunds else ():
+        assert isinstance(each.event, Refund)  # as above
+        orders[each.event.member_id, each.event.order_id].take(RefundFact(each, each.event))
     return orders
 
 
-def _waiting(cursor: Cursor, log: BareLog, build: int, wanted: Collection[_Owned]) -> dict[OrderKey, list[RefundFact]]:
+def _waiting(
+    cursor: Cursor, log: BareLog, build: int, wanted: Collection[_OrderPlace]
+) -> dict[OrderKey, list[RefundFact]]:
     if not wanted:
         return {}
     cursor.execute(
@@ -145,19 +150,19 @@ def _waiting(cursor: Cursor, log: BareLog, build: int, wanted: Collection[_Owned
     )
     places = [Range(shard, seq - 1, seq) for shard, seq in cursor.fetchall()]
     waiting: dict[OrderKey, list[RefundFact]] = {}
-    for bare in log.read(places) if places else ():
-        assert isinstance(bare.event, Refund)  # it has a row
-        waiting.setdefault((bare.event.member_id, bare.event.order_id), []).append(RefundFact(bare, bare.event))
+    for each in log.read(places) if places else ():
+        assert isinstance(each.event, Refund)  # it has a row
+        waiting.setdefault((each.event.member_id, each.event.order_id), []).append(RefundFact(each, each.event))
     return waiting
 
 
 _WANTED = "unnest(%(shards)s::smallint[], %(members)s::text[], %(orders)s::text[]) AS w (shard, member_id, order_id)"
 
 
-def _columns(wanted: Iterable[_Owned]) -> dict[str, object]:
-    owned = list(wanted)
+def _columns(wanted: Iterable[_OrderPlace]) -> dict[str, object]:
+    places = list(wanted)
     return {
-        "shards": [shard for shard, _, _ in owned],
-        "members": [member_id for _, member_id, _ in owned],
-        "orders": [order_id for _, _, order_id in owned],
+        "shards": [shard for shard, _, _ in places],
+        "members": [member_id for _, member_id, _ in places],
+        "orders": [order_id for _, _, order_id in places],
     }

@@ -26,7 +26,7 @@ from schemas.events import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from engine.store.logs.bare_log import Bare
+    from engine.store.logs.bare_log import BareEvent
     from projections.facts.earlier import Earlier
     from projections.facts.orders import OrderKey
     from projections.facts.rows import Table
@@ -38,7 +38,7 @@ Place = tuple[int, int]
 class Bought(Struct, gc=False):
     """Hold an order of this fold, until a refund of it comes."""
 
-    bare: Bare
+    bare: BareEvent
     event: Purchase
     number: int
 
@@ -67,13 +67,13 @@ class Fold:
         self._plain: dict[Table, list[bytes]] = {
             rows.ACTIVITY: [], rows.SHARE: [], rows.TOUCH: [], rows.SIGNUP: [], rows.REDEMPTION: [],
         }  # fmt: skip
-        self._take_by_type: dict[type[Event], Callable[[Bare, Any, Member], None]] = {
+        self._take_by_type: dict[type[Event], Callable[[BareEvent, Any, Member], None]] = {
             Purchase: self._take_purchase, Refund: self._take_refund, Signup: self._take_signup,
             Profile: self._take_profile, Erasure: self._take_erasure, Share: self._take_share,
             Activity: self._take_activity, Redemption: self._take_redemption,
         }  # fmt: skip
 
-    def take(self, events: Iterable[Bare]) -> None:
+    def take(self, events: Iterable[BareEvent]) -> None:
         """Fold events; those of one shard come in their order."""
         members, take_by_type = self._members, self._take_by_type
         for bare in events:
@@ -94,7 +94,7 @@ class Fold:
                 member.first_event_us = bare.occurred_us
             take_by_type[kind](bare, event, member)
 
-    def _take_purchase(self, bare: Bare, event: Purchase, member: Member) -> None:
+    def _take_purchase(self, bare: BareEvent, event: Purchase, member: Member) -> None:
         gross = event.amount if event.gross is None else event.gross
         number = member.buy(bare.occurred_us, event.amount, gross)
         key, place = (event.member_id, event.order_id), (bare.shard, bare.seq)
@@ -108,7 +108,7 @@ class Fold:
             member.waiting -= 1
             self._apply(self._order(key), refund, member)
 
-    def _take_refund(self, bare: Bare, event: Refund, member: Member) -> None:
+    def _take_refund(self, bare: BareEvent, event: Refund, member: Member) -> None:
         key, refund = (event.member_id, event.order_id), RefundFact(bare, event)
         order = self._order(key)
         if order is not None:
@@ -138,24 +138,24 @@ class Fold:
             order = self._orders[key] = Order(bought.bare, bought.event, bought.number)
         return order
 
-    def _take_signup(self, bare: Bare, event: Signup, member: Member) -> None:
+    def _take_signup(self, bare: BareEvent, event: Signup, member: Member) -> None:
         member.join(bare.occurred_us, event.channel)
         self._plain[rows.SIGNUP].append(rows.signup_row(self._build, bare, event))
 
-    def _take_profile(self, bare: Bare, event: Profile, member: Member) -> None:
+    def _take_profile(self, bare: BareEvent, event: Profile, member: Member) -> None:
         """Take note of the member alone: what a profile says is personal."""
 
-    def _take_erasure(self, bare: Bare, _event: Erasure, member: Member) -> None:
+    def _take_erasure(self, bare: BareEvent, _event: Erasure, member: Member) -> None:
         if member.erased_us is None:
             member.erased_us = bare.recorded_us
 
-    def _take_share(self, bare: Bare, event: Share, _member: Member) -> None:
+    def _take_share(self, bare: BareEvent, event: Share, _member: Member) -> None:
         self._plain[rows.SHARE].append(rows.share_row(self._build, bare, event))
 
-    def _take_activity(self, bare: Bare, event: Activity, _member: Member) -> None:
+    def _take_activity(self, bare: BareEvent, event: Activity, _member: Member) -> None:
         self._plain[rows.ACTIVITY].append(rows.activity_row(self._build, bare, event))
 
-    def _take_redemption(self, bare: Bare, event: Redemption, _member: Member) -> None:
+    def _take_redemption(self, bare: BareEvent, event: Redemption, _member: Member) -> None:
         self._plain[rows.REDEMPTION].append(rows.redemption_row(self._build, bare, event))
 
     @property

@@ -13,7 +13,7 @@ from engine.ledger.refunds.rest import after_refund, total_left
 from engine.member.pages import Refunded
 
 if TYPE_CHECKING:
-    from engine.store.logs.bare_log import Bare
+    from engine.store.logs.bare_log import BareEvent
     from schemas.events import Purchase, Refund, RefundItem
 
 Outcome = Literal["applied", "waiting", "exceeds", "conflict"]
@@ -28,7 +28,7 @@ OrderKey = tuple[str, str]
 class RefundFact:
     """Hold a refund and what became of it; times are PostgreSQL's microseconds since 2000, amounts minor units."""
 
-    bare: Bare
+    bare: BareEvent
     event: Refund
     outcome: Outcome = "waiting"
     amount: int | None = None
@@ -60,7 +60,7 @@ class Order:
 
     __slots__ = ("_applied", "_contents", "_refunded", "bare", "event", "number")
 
-    def __init__(self, bare: Bare, event: Purchase, number: int) -> None:
+    def __init__(self, bare: BareEvent, event: Purchase, number: int) -> None:
         self.bare = bare
         self.event = event
         self.number = number

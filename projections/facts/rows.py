@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from engine.store.cursor import Cursor
-    from engine.store.logs.bare_log import Bare
+    from engine.store.logs.bare_log import BareEvent
     from projections.facts.members import Member
     from projections.facts.orders import RefundFact
     from schemas.events import Activity, Item, Purchase, Redemption, Share, Signup, Touch
@@ -146,7 +146,7 @@ def pack_texts(texts: Iterable[str] | None) -> bytes:
     return _LENGTH(len(body)) + body
 
 
-def purchase_row(build: int, bare: Bare, event: Purchase, number: int, refunded: int) -> bytes:
+def purchase_row(build: int, bare: BareEvent, event: Purchase, number: int, refunded: int) -> bytes:
     """Return the row of an order; `number` counts the member's orders in the log."""
     texts = _texts
     head = _BOUGHT(
@@ -162,7 +162,7 @@ def purchase_row(build: int, bare: Bare, event: Purchase, number: int, refunded:
     )  # fmt: skip
 
 
-def line_rows(build: int, bare: Bare, items: Iterable[Item], refunded: Iterable[int]) -> bytes:
+def line_rows(build: int, bare: BareEvent, items: Iterable[Item], refunded: Iterable[int]) -> bytes:
     """Return the rows of an order's lines, one after the other, with how much of each was returned."""
     texts, numerics, amounts = _texts, _numerics, _AMOUNTS
     head = _LINE(len(LINE.columns), 4, build, 2, bare.shard, 8, bare.seq)
@@ -188,7 +188,7 @@ def refund_row(build: int, refund: RefundFact) -> bytes:
     )  # fmt: skip
 
 
-def activity_row(build: int, bare: Bare, event: Activity) -> bytes:
+def activity_row(build: int, bare: BareEvent, event: Activity) -> bytes:
     """Return the row of an activity."""
     return b"".join(
         (
@@ -198,7 +198,7 @@ def activity_row(build: int, bare: Bare, event: Activity) -> bytes:
     )  # fmt: skip
 
 
-def share_row(build: int, bare: Bare, event: Share) -> bytes:
+def share_row(build: int, bare: BareEvent, event: Share) -> bytes:
     """Return the row of a share."""
     return b"".join(
         (
@@ -208,7 +208,7 @@ def share_row(build: int, bare: Bare, event: Share) -> bytes:
     )  # fmt: skip
 
 
-def touch_row(build: int, bare: Bare, event: Touch) -> bytes:
+def touch_row(build: int, bare: BareEvent, event: Touch) -> bytes:
     """Return the row of a touch."""
     return b"".join(
         (
@@ -217,7 +217,7 @@ def touch_row(build: int, bare: Bare, event: Touch) -> bytes:
     )  # fmt: skip
 
 
-def signup_row(build: int, bare: Bare, event: Signup) -> bytes:
+def signup_row(build: int, bare: BareEvent, event: Signup) -> bytes:
     """Return the row of a signup."""
     return b"".join(
         (
@@ -227,7 +227,7 @@ def signup_row(build: int, bare: Bare, event: Signup) -> bytes:
     )  # fmt: skip
 
 
-def redemption_row(build: int, bare: Bare, event: Redemption) -> bytes:
+def redemption_row(build: int, bare: BareEvent, event: Redemption) -> bytes:
     """Return the row of a request to reserve, capture, void, spend or restore."""
     return b"".join(
         (
@@ -259,6 +259,6 @@ def member_fields(build: int, member: Member) -> bytes:
     )  # fmt: skip
 
 
-def _start(build: int, bare: Bare, table: Table) -> bytes:
+def _start(build: int, bare: BareEvent, table: Table) -> bytes:
     """Return the count of a row's fields and the five that each event has."""
     return _EVENT(len(table.columns), 4, build, 2, bare.shard, 8, bare.seq, 8, bare.occurred_us, 8, bare.recorded_us)

@@ -45,7 +45,7 @@ class Range(NamedTuple):
     upto_seq: int
 
 
-class Bare(Struct, frozen=True, gc=False):
+class BareEvent(Struct, frozen=True, gc=False):
     """Hold a source event from upstream without personal fields; times are PostgreSQL's microseconds since 2000."""
 
     shard: int
@@ -62,7 +62,7 @@ class BareLog:
         self._cursor = cursor
         self._readers = Readers(cursor)
 
-    def read(self, ranges: Iterable[Range]) -> Iterator[Bare]:
+    def read(self, ranges: Iterable[Range]) -> Iterator[BareEvent]:
         """Yield the events of ranges that do not overlap, in the order of (shard, seq).
 
         Raises:
@@ -75,7 +75,7 @@ class BareLog:
         self._cursor.copy_expert(self._cursor.mogrify(_SELECT, where).decode(), copied, size=1 << 20)
         return self._rows(copied.getvalue())
 
-    def _rows(self, copied: bytes) -> Iterator[Bare]:
+    def _rows(self, copied: bytes) -> Iterator[BareEvent]:
         unpack, size, readers = _NUMBERS.unpack_from, _NUMBERS.size, self._readers
         at = len(HEADER)
         while not copied.startswith(TRAILER, at):
@@ -88,11 +88,11 @@ class BareLog:
             # sent by upstream, or kept in Guerdon's own format
             if copied.startswith(NULL, at):
                 at += len(NULL)
-                yield Bare(shard, seq, occurred_us, recorded_us, readers[schema_id](payload))
+                yield BareEvent(shard, seq, occurred_us, recorded_us, readers[schema_id](payload))
                 continue
             length = int.from_bytes(copied[at : at + 4])
             kind = copied[at + 4 : at + 4 + length]
             at += 4 + length
             if kind in PERSONAL_KINDS:
                 event = personal.unseal(kind.decode(), payload, None, b"", None)
-                yield Bare(shard, seq, occurred_us, recorded_us, event)
+                yield BareEvent(shard, seq, occurred_us, recorded_us, event)

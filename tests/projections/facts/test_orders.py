@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.store.logs.bare_log import Bare
+from engine.store.logs.bare_log import BareEvent
 from projections.facts.orders import Order, RefundFact
 from schemas.events import Item, Purchase, Refund, RefundItem
 
@@ -24,7 +24,7 @@ def order(lines: tuple[tuple[str, int], ...] | None = LINES, amount: int = 1_001
     bought = Purchase(
         event_id="p", occurred_at=NOW_MS, member_id="m", order_id="o", currency="USD", amount=amount, items=items
     )
-    return Order(Bare(0, 1, 0, 500, bought), bought, 1)
+    return Order(BareEvent(0, 1, 0, 500, bought), bought, 1)
 
 
 def refund(
@@ -36,7 +36,7 @@ def refund(
         event_id=f"e{seq}", occurred_at=NOW_MS, member_id="m", order_id="o", refund_id=refund_id, amount=amount,
         items=items,
     )  # fmt: skip
-    return RefundFact(Bare(0, seq, 0, at, event), event)
+    return RefundFact(BareEvent(0, seq, 0, at, event), event)
 
 
 def outcome(of: Order, fact: RefundFact) -> tuple[str, int | None]:
