@@ -32,7 +32,8 @@ class Dataset(NamedTuple):
     @property
     def columns(self) -> tuple[Column, ...]:
         """Return the columns that the files hold: all of the view but those whose values the path says."""
-        return tuple(column for column in _COLUMNS[self.view] if column.name not in _SAID_BY_PATH)
+        said = _SAID_BY_PATH if self.is_of_generation else ("shard",)
+        return tuple(column for column in _COLUMNS[self.view] if column.name not in said)
 
     def has(self, name: str) -> bool:
         """Whether the view has a column of this name."""
@@ -70,7 +71,7 @@ DATASETS = (
     Dataset("cohort", time="entered_at"),
     Dataset("member_day", time=None),
     Dataset("rule", time=None, is_of_generation=False),
-    Dataset("close", time=None),
+    Dataset("close", time=None, is_of_generation=False),
     Dataset("estimate", time=None, is_of_generation=False),
 )
 """Every view that is exported, a line each; docs/analysts.md says why the others are not."""

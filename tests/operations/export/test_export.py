@@ -168,8 +168,7 @@ def test_another_live_generation_takes_the_place_of_the_one_before(shop_url: str
     finish(shop_url, threading.Event())
     result = export(shop_url, folder)
     assert result["generation"] == number
-    # a close stays of the generation that was live then
-    assert [path.parent.name for path in folder.rglob("generation=1")] == ["close"]
+    assert not list(folder.rglob("generation=1"))
     assert_same(shop_url, folder)
 
 
