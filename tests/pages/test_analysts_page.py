@@ -130,7 +130,7 @@ def test_each_view_is_exported_or_the_page_says_why_not() -> None:
 
 def test_the_page_asks_the_files_for_local_months(shop_url: str, tmp_path: Path) -> None:
     (block,) = [
-        each for each in re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) if "duckdb" in each
+        each for each in re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) if "read_parquet" in each
     ]
     export(shop_url, tmp_path / "e")
     query = "".join(re.findall(r'^ +"(.*)"$', block, re.MULTILINE)).replace("/data/guerdon", str(tmp_path / "e"))

@@ -1,7 +1,7 @@
 -- engagement: PERIOD
 WITH redemption AS (
-    -- requests to redeem leave movements, or a refusal that no rule has made
-    SELECT member_id, occurred_at FROM reward_event
+    -- requests to redeem leave movements, or a refusal that no rule has made; refunds restore what paid for the order
+    SELECT member_id, occurred_at FROM reward_event ANTI JOIN refund USING (shard, seq)
     WHERE type SIMILAR TO '(points|cash)\.(reserved|captured|restored)'
        OR type SIMILAR TO '(points|cash)\.voided' AND reason IS NULL
        OR type = 'reward.refused' AND rule_id IS NULL AND reason IN (
