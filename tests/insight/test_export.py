@@ -35,7 +35,7 @@ REPORTS = {"engagement", "redemption", "rewards", "customers", "referrals", "cam
 """The reports of which parts are computed."""
 
 BEFORE_ERASURES = "visitors"
-"""The query that counts less than its report once members are erased, as in the year: visitors have no name then."""
+"""The query that counts less than its report once members are erased, as in the year: their visits have no name."""
 
 
 def is_column(key: str) -> bool:

@@ -61,7 +61,7 @@ MASKS = (
     Mask("refund", has_shard=True),
     Mask("activity", has_shard=True),
     Mask("share", has_shard=True),
-    Mask("touch", member="owner_id", emptied=("code", "visitor")),
+    Mask("touch", member="owner_id", emptied=("code",)),
     Mask("signup", has_shard=True, others=(Other("referrer_id"),), emptied=("code",)),
     Mask("lot", has_shard=True, is_grouped=True, others=(Other("order_member_id"),)),
     Mask("lot_age", has_shard=True, is_grouped=True),
