@@ -268,7 +268,7 @@ def publish(settings: Settings, messages: Iterable[Message], partitioner: str = 
     Scattered, the repeats of one event land in other partitions than the first.
     """
     producer = producer_of(settings, partitioner="murmur2_random" if partitioner == "random" else partitioner)
-    partitions = {name: len(topic.partitions) for name, topic in producer.list_topics(timeout=10).topics.items()}
+    partitions = {name: len(topic.partitions) for name, topic in producer.list_topics(timeout=30).topics.items()}
     scatter = random.Random(11)  # noqa: S311  a test must repeat
     sent = 0
     for message in messages:
