@@ -73,7 +73,7 @@ CAUSES: dict[str, tuple[str, Callable[[GuardedKafka], dict[str, str]], str]] = {
     ),
     "no password": ("sasl", lambda _: {}, r"ends connections at once: it wants TLS or a password there"),
     "no TLS": ("tls", lambda _: {}, r"ends connections at once: it wants TLS or a password there"),
-    "TLS to a plain port": ("broker", tls, r"Kafka at 127\.0\.0\.1:\d+ speaks no TLS there"),
+    "TLS to a plain port": ("broker", tls, r"Kafka at 127\.0\.0\.1:\d+ speaks no TLS there|no TLS with Kafka at"),
     "a password to a plain port": ("broker", lambda _: SASL, r"takes no user and password there"),
     "another mechanism": (
         "sasl", lambda _: SASL | {"sasl.mechanism": "SCRAM-SHA-256"},
