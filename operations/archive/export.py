@@ -17,6 +17,7 @@ from engine.store import archives, digest_secret
 from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation, meanings
 from engine.store.session.blockers import take_alone
+from operations import manifests
 from operations.archive.files import (
     Beside,
     Key,
@@ -26,15 +27,13 @@ from operations.archive.files import (
     Shard,
     beside_path,
     checked,
-    digest_of,
     need_manifest,
-    new_file,
     read_manifest,
     remove_unnamed,
     segment_path,
-    write_manifest,
 )
 from operations.archive.segments import ROWS_A_FILE, ROWS_A_GROUP, SegmentWriter, chained, first_bad_row
+from operations.files import digest_of, new_file
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import SHARDS
 
@@ -101,7 +100,7 @@ def export(
 
         # the manifest, which makes all of it the archive
         observe("before manifest")
-        write_manifest(folder, manifest)
+        manifests.write(folder, manifest)
         observe("after manifest")
         remove_unnamed(folder, manifest)
     before = 0 if old is None else old.events

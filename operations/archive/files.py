@@ -9,29 +9,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
-from contextlib import contextmanager
-from hashlib import sha256
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from engine.store.archives import End
+from operations import manifests
+from operations.files import UNFINISHED, digest_of
+from operations.manifests import MANIFEST, Sealed
 from schemas.errors import AnswerIsNo, InputError
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 FORMAT = 1
-MANIFEST = "manifest.json"
-UNFINISHED = ".unfinished"
-
-_READ_BYTES = 1 << 20
 
 _OURS = re.compile(
     rf"manifest\.json{UNFINISHED}|source|source/\d\d|source/\d\d/\d{{12}}\.parquet({UNFINISHED})?"
@@ -83,12 +77,6 @@ class Beside(Struct, frozen=True):
     sha256: str
 
 
-class _Format(Struct, frozen=True):
-    """Hold the field that every manifest has, whichever release wrote it."""
-
-    format: int
-
-
 class Secret(Struct, frozen=True):
     """Hold the first line of a file of keys: the name of their database, and its secret in hex."""
 
@@ -104,7 +92,7 @@ class Key(Struct, frozen=True):
     key: str
 
 
-class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(Sealed, Struct, frozen=True, forbid_unknown_fields=True):
     """List the parts of an archive."""
 
     guerdon: str
@@ -129,18 +117,6 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     meaning: int | UnsetType = UNSET
     """The meaning of the generation that was live; early archives have none, and are of the first meaning."""
 
-    def sealed(self) -> Manifest:
-        """Return the manifest with its digest."""
-        return msgspec.structs.replace(self, digest=self._computed())
-
-    def _computed(self) -> str:
-        return sha256(msgspec.json.encode(msgspec.structs.replace(self, digest=""), order="deterministic")).hexdigest()
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether the manifest is unchanged since it was written."""
-        return self.digest == self._computed()
-
     @property
     def events(self) -> int:
         """Return how many source events the archive has."""
@@ -162,6 +138,9 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         return files | {self.beside_path(table): beside for table, beside in self.beside.items()}
 
 
+_KIND = manifests.Kind("archive", Manifest, FORMAT, _OURS)
+
+
 def segment_path(shard: int, first_seq: int) -> str:
     """Return the path of the Parquet file that begins at `first_seq`."""
     return f"source/{shard:02}/{first_seq:012}.parquet"
@@ -179,33 +158,14 @@ def read_manifest(folder: Path) -> Manifest | None:
         InputError: other files are in the folder, or the archive is of another release.
         AnswerIsNo: the manifest is not as it was written.
     """
-    # no manifest: an empty folder, unless other files are in it
-    path = folder / MANIFEST
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        foreign = [name for name in _names(folder) if not _OURS.fullmatch(name)]
-        if foreign:
-            raise InputError(
-                f"{folder} is no archive: it has no {MANIFEST} and holds {foreign[0]}; name a new folder"
-            ) from None
+    manifest = manifests.read(folder, _KIND)
+    if manifest is None:
         return None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-    # decode it
-    try:
-        number = msgspec.json.decode(text, type=_Format).format
-        if number != FORMAT:
-            raise InputError(f"{path}: the archive has format {number}, and this release reads {FORMAT}")
-        manifest = msgspec.json.decode(text, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise AnswerIsNo(f"{path}: this is no manifest of an archive, or not all of it ({error})") from None
 
     # it must be unchanged
     is_named_well = all(name.isidentifier() for name in manifest.beside) and all(map(_is_readable, manifest.shards))
     if not manifest.is_sealed or len(manifest.shards) != SHARDS or not is_named_well:
-        raise AnswerIsNo(f"{path}: the manifest was changed; its digest is not that of what it says")
+        raise AnswerIsNo(f"{folder / MANIFEST}: the manifest was changed; its digest is not that of what it says")
     return manifest
 
 
@@ -216,11 +176,6 @@ def _is_readable(shard: Shard) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _names(folder: Path) -> list[str]:
-    """Return the paths of all files and folders below a folder, from the folder on."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.is_dir() else []
 
 
 def need_manifest(folder: Path) -> Manifest:
@@ -236,75 +191,9 @@ def need_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest, which makes the folder's files the new archive; until then they are the old one."""
-    with new_file(folder / MANIFEST) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n")
-
-
 def remove_unnamed(folder: Path, manifest: Manifest | None) -> None:
     """Remove files that a killed export left behind, and those that the manifest no longer names."""
-    named = set() if manifest is None else set(manifest.files())
-    for name in reversed(_names(folder)):  # files before their folder
-        path = folder / name
-        if _OURS.fullmatch(name) and name not in named:
-            if not path.is_dir():
-                path.unlink()
-            elif not any(path.iterdir()):
-                path.rmdir()
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that takes its name only when it is wholly on the disk."""
-    with unfinished_file(path) as file:
-        yield file
-    take_name(path)
-
-
-@contextmanager
-def unfinished_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that will be `path`; at the end it is wholly on the disk, under another name until `take_name`."""
-    unfinished = unfinished_path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise _unwritable(path, error) from None
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-def take_name(path: Path) -> None:
-    """Let an unfinished file take its name, in place of the file that had it."""
-    try:
-        unfinished_path(path).replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def unfinished_path(path: Path) -> Path:
-    """Return the name of a file until it takes its own."""
-    return path.with_name(path.name + UNFINISHED)
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror}); name a folder you may write to, with room in it")
-
-
-def _sync(folder: Path) -> None:
-    """Let a file's new name outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    manifests.remove_unnamed(folder, _OURS, {} if manifest is None else manifest.files())
 
 
 def checked(folder: Path, name: str, expected: Segment | Beside) -> Path:
@@ -333,12 +222,3 @@ def checked(folder: Path, name: str, expected: Segment | Beside) -> Path:
     if digest != expected.sha256:
         raise AnswerIsNo(f"{path} was changed, as its sha256 is not the manifest's; bring it back from a copy")
     return path
-
-
-def digest_of(path: Path) -> str:
-    """Return the sha256 of a file in hex."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -6,9 +6,9 @@ import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from operations.archive.files import digest_of, unfinished_file, unfinished_path
 from operations.archive.segments import arrow
 from operations.export.folder import File
+from operations.files import digest_of, unfinished_file, unfinished_path
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:

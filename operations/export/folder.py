@@ -13,21 +13,20 @@ take their names; an export that is killed in the middle of that is finished by 
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
-from operations.archive.files import UNFINISHED, digest_of, new_file, take_name, unfinished_path
+from operations import manifests
 from operations.export.datasets import DATASETS
-from schemas.errors import AnswerIsNo, InputError
+from operations.files import UNFINISHED, digest_of, take_name, unfinished_path
+from operations.manifests import MANIFEST, Sealed
+from schemas.errors import AnswerIsNo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 
 _OURS = re.compile(
     rf"manifest\.json{UNFINISHED}|({'|'.join(each.view for each in DATASETS)})"
@@ -52,13 +51,7 @@ class Part(Struct, frozen=True):
     files: dict[str, File]
 
 
-class _Format(Struct, frozen=True):
-    """Hold the field that every manifest has, whichever release wrote it."""
-
-    format: int
-
-
-class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
+class Manifest(Sealed, Struct, frozen=True, forbid_unknown_fields=True):
     """List the files of an export."""
 
     guerdon: str
@@ -80,22 +73,13 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
     format: int = FORMAT
 
-    def sealed(self) -> Manifest:
-        """Return the manifest with its digest."""
-        return msgspec.structs.replace(self, digest=self._computed())
-
-    def _computed(self) -> str:
-        return sha256(msgspec.json.encode(msgspec.structs.replace(self, digest=""), order="deterministic")).hexdigest()
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether the manifest is unchanged since it was written."""
-        return self.digest == self._computed()
-
     @property
     def files(self) -> dict[str, File]:
         """Return every file by its path."""
         return {path: file for part in self.parts.values() for path, file in part.files.items()}
+
+
+_KIND = manifests.Kind("export", Manifest, FORMAT, _OURS, "; remove the folder and export again")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -105,44 +89,17 @@ def read_manifest(folder: Path) -> Manifest | None:
         InputError: other files are in the folder, or the export is of another release.
         AnswerIsNo: the manifest is not as it was written.
     """
-    # no manifest: an empty folder, unless other files are in it
-    path = folder / MANIFEST
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        foreign = [name for name in _names(folder) if not _OURS.fullmatch(name)]
-        if foreign:
-            raise InputError(
-                f"{folder} is no export: it has no {MANIFEST} and holds {foreign[0]}; name a new folder"
-            ) from None
+    manifest = manifests.read(folder, _KIND)
+    if manifest is None:
         return None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-    # decode it
-    try:
-        number = msgspec.json.decode(text, type=_Format).format
-        if number != FORMAT:
-            raise InputError(f"{path}: the export has format {number}, and this release reads {FORMAT}")
-        manifest = msgspec.json.decode(text, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise AnswerIsNo(
-            f"{path}: this is no manifest of an export, or not all of it ({error}); remove the folder and export again"
-        ) from None
 
     # it must be unchanged, and name nothing outside the folder
     if not manifest.is_sealed or not all(map(_OURS.fullmatch, manifest.files)):
         raise AnswerIsNo(
-            f"{path}: the manifest was changed, as its digest is not that of what it says; remove the folder and "
-            "export again"
+            f"{folder / MANIFEST}: the manifest was changed, as its digest is not that of what it says; remove "
+            "the folder and export again"
         )
     return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest, which decides which files are the export's; it takes the old one's place at once."""
-    with new_file(folder / MANIFEST) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n")
 
 
 def finish(folder: Path, manifest: Manifest | None) -> None:
@@ -153,13 +110,7 @@ def finish(folder: Path, manifest: Manifest | None) -> None:
         if unfinished.exists() and _is(unfinished, file):
             take_name(folder / path)
 
-    for name in reversed(_names(folder)):  # files before their folder
-        path_of_name = folder / name
-        if _OURS.fullmatch(name) and name not in files:
-            if not path_of_name.is_dir():
-                path_of_name.unlink()
-            elif not any(path_of_name.iterdir()):
-                path_of_name.rmdir()
+    manifests.remove_unnamed(folder, _OURS, files)
 
 
 def is_whole(folder: Path, path: str, file: File) -> bool:
@@ -174,9 +125,4 @@ def _is(path: Path, file: File) -> bool:
 
 def strangers(folder: Path, manifest: Manifest) -> list[str]:
     """Return the Parquet files in the folder that are no part of the export; who reads all files reads them, too."""
-    return [name for name in _names(folder) if name.endswith(".parquet") and name not in manifest.files]
-
-
-def _names(folder: Path) -> list[str]:
-    """Return the paths of all files and folders below a folder, from the folder on."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.is_dir() else []
+    return [name for name in manifests.names(folder) if name.endswith(".parquet") and name not in manifest.files]

@@ -16,6 +16,7 @@ from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, connect
 from engine.store.generations import live_generation
 from engine.store.session.blockers import take_alone
+from operations import manifests
 from operations.archive.segments import arrow
 from operations.export import cell_files
 from operations.export.datasets import DATASETS, cells, copy_cells
@@ -26,7 +27,6 @@ from operations.export.folder import (
     is_whole,
     read_manifest,
     strangers,
-    write_manifest,
 )
 from operations.rows import plain
 from schemas.errors import AnswerIsNo, InputError
@@ -89,7 +89,7 @@ def export(
 
         # the manifest makes the new files the export, and they take their names
         observe("before manifest")
-        write_manifest(folder, manifest)
+        manifests.write(folder, manifest)
         observe("after manifest")
         finish(folder, manifest)
         observe("after names")

@@ -7,6 +7,7 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from operations.files import not_written
 from schemas.display import cell
 from schemas.errors import InputError
 
@@ -35,7 +36,7 @@ def write_csv(path: Path, members: Iterable[dict[str, Any]]) -> None:
             writer.writeheader()
             writer.writerows({name: cell(value) for name, value in _flat(member).items()} for member in members)
     except OSError as error:
-        raise _not_written(path, error) from None
+        raise not_written(path, error) from None
 
 
 def write_parquet(path: Path, members: Iterable[dict[str, Any]]) -> None:
@@ -57,12 +58,8 @@ def write_parquet(path: Path, members: Iterable[dict[str, Any]]) -> None:
             while chunk := list(islice(rows, _ROWS_AT_ONCE)):
                 writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
     except OSError as error:
-        raise _not_written(path, error) from None
+        raise not_written(path, error) from None
 
 
 def _flat(member: dict[str, Any]) -> dict[str, Any]:
     return member | {"rules": json.dumps(member["rules"], ensure_ascii=False)}
-
-
-def _not_written(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: the file cannot be written ({error.strerror}); name one in a folder you may write to")

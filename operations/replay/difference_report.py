@@ -6,7 +6,7 @@ from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import InputError
+from operations.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,12 +26,7 @@ def write_html(path: Path, document: dict[str, Any], members: Iterable[dict[str,
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        path.write_text(report(document, members), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{path}: the file cannot be written ({error.strerror}); name one in a folder you may write to"
-        ) from None
+    write_text(path, report(document, members))
 
 
 def report(document: dict[str, Any], members: Iterable[dict[str, Any]]) -> str:

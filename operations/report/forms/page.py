@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from operations.files import write_text
 from operations.report.forms.charts import Series, bars, lines, waterfall
 from operations.report.forms.tables import MEASURE, Table, rounded, stands_on, tables
 from operations.report.periods import ALL
-from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,12 +56,7 @@ def write_page(path: Path, document: Mapping[str, Any], meaning: str) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        path.write_text(page(document, meaning), encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{path}: the file cannot be written ({error.strerror}); name one in a folder you may write to"
-        ) from None
+    write_text(path, page(document, meaning))
 
 
 def page(document: Mapping[str, Any], meaning: str) -> str:

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from engine.store import archives
 from engine.store.database import as_owner, transaction
+from operations import manifests
 from operations.archive import export as archive
 from operations.archive import files as archive_files
 from operations.archive import segments
@@ -200,7 +201,7 @@ def forged(folder: Path) -> Path:
     resealed = structs.replace(segment, bytes=len(body), sha256=sha256(body).hexdigest())
     shard = structs.replace(manifest.shards[number], segments=(resealed,))
     shards = (*manifest.shards[:number], shard, *manifest.shards[number + 1 :])
-    archive_files.write_manifest(folder, structs.replace(manifest, shards=shards).sealed())
+    manifests.write(folder, structs.replace(manifest, shards=shards).sealed())
     return path
 
 
@@ -240,7 +241,7 @@ def test_a_file_that_the_manifest_leaves_out_is_missed(
     first, _, *rest = manifest.shards[number].segments
     shard = structs.replace(manifest.shards[number], segments=(first, *rest))
     shards = (*manifest.shards[:number], shard, *manifest.shards[number + 1 :])
-    archive_files.write_manifest(tmp_path, structs.replace(manifest, shards=shards).sealed())
+    manifests.write(tmp_path, structs.replace(manifest, shards=shards).sealed())
     with pytest.raises(AnswerIsNo, match=r"begins at seq 5, and seq 3 is missing"):
         verify(tmp_path)
 
@@ -256,7 +257,7 @@ def resealed(folder: Path, table: str, damage: Callable[[bytes], bytes]) -> Path
     path.write_bytes(body)
     beside = structs.replace(manifest.beside[table], bytes=len(body), sha256=sha256(body).hexdigest())
     sealed = structs.replace(manifest, beside={**manifest.beside, table: beside}).sealed()
-    archive_files.write_manifest(folder, sealed)
+    manifests.write(folder, sealed)
     return path
 
 
@@ -327,6 +328,6 @@ def test_a_hash_that_is_none_is_told_from_a_whole_manifest(database_url: str, tm
     export(database_url, tmp_path)
     manifest = archive_files.need_manifest(tmp_path)
     shards = (structs.replace(manifest.shards[0], hash="no hex"), *manifest.shards[1:])
-    archive_files.write_manifest(tmp_path, structs.replace(manifest, shards=shards).sealed())
+    manifests.write(tmp_path, structs.replace(manifest, shards=shards).sealed())
     with pytest.raises(AnswerIsNo, match=r"manifest\.json"):
         verify(tmp_path)
