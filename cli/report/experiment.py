@@ -192,6 +192,6 @@ def _print_curve(row: Mapping[str, Any]) -> None:
 
 def _shown(value: Any) -> Any:
     """Return a number with as many digits as a person reads; `--json` has all."""
-    if not isinstance(value, float):
-        return value
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:,.4g}"
+    from operations.report.forms.tables import rounded
+
+    return rounded(value) if isinstance(value, float) else value

@@ -7,16 +7,26 @@ are in minor units of the programme's currency, and points in the unit `points`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from engine.store import programmes
 from engine.store.cursor import one
 from engine.store.generations import live_generation
 from operations.report.alerts.thresholds import Thresholds
 from operations.report.clocks import behind
-from operations.report.periods import ALL, Every, Period, begin_of, midnight, midnight_after, name_of, periods
+from operations.report.periods import (
+    ALL,
+    Every,
+    Period,
+    begin_of,
+    local_date,
+    midnight,
+    midnight_after,
+    name_of,
+    periods,
+)
+from operations.rows import plain
 from schemas.errors import InputError
 from schemas.events import EVENT_TYPES
 
@@ -152,7 +162,7 @@ class Frame:
 
     def local_day(self, instant: datetime) -> date:
         """Return the local date of an instant."""
-        return _local(instant, self.zone)
+        return local_date(instant, self.zone)
 
     def rows(self, query: str, **more: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query that names `parameters`, and more of its own."""
@@ -191,12 +201,12 @@ def frame(cursor: Cursor, asked: Asked, *, is_of_recording: bool = False) -> Fra
     first, last = known or (known_at, known_at)
     if is_of_recording:
         first, last = _day_before(known_at, zone), known_at
-    since = midnight(_local(first, zone) if asked.since is None else asked.since, zone)
+    since = midnight(local_date(first, zone) if asked.since is None else asked.since, zone)
     cut = midnight_after(last, zone) if asked.until is None else midnight(asked.until, zone)
     if since >= cut and (asked.since is not None or asked.until is not None):
         raise InputError(
-            f"the report would begin on {_local(since, zone)} and end on {_local(cut, zone)}: give an earlier --from "
-            "or a later --to"
+            f"the report would begin on {local_date(since, zone)} and end on {local_date(cut, zone)}: give an "
+            "earlier --from or a later --to"
         )
 
     cursor.execute("SELECT build FROM guerdon.projection_build WHERE projection = 'facts' AND status = 'live'")
@@ -214,8 +224,8 @@ def document(name: str, of: Frame, data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "report": name,
         "generation": of.generation,
-        "known_at": _instant(of.known_at),
-        "cut": _instant(of.cut),
+        "known_at": plain(of.known_at),
+        "cut": plain(of.cut),
         "zone": of.zone,
         "currency": of.currency,
         "unit": UNIT,
@@ -284,13 +294,5 @@ def _known_time(cursor: Cursor, known_at: datetime) -> tuple[datetime, datetime]
     return None if first is None else (first, last)
 
 
-def _local(instant: datetime, zone: str) -> date:
-    return instant.astimezone(ZoneInfo(zone)).date()
-
-
 def _day_before(instant: datetime, zone: str) -> datetime:
-    return midnight(_local(instant, zone) - timedelta(days=1), zone)
-
-
-def _instant(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(".000Z", "Z")
+    return midnight(local_date(instant, zone) - timedelta(days=1), zone)

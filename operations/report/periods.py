@@ -44,7 +44,7 @@ def periods(every: Every, zone: str, since: datetime, until: datetime) -> tuple[
         until: the first instant that no longer belongs to it.
     """
     found = []
-    first = begin_of(every, since.astimezone(ZoneInfo(zone)).date())
+    first = begin_of(every, local_date(since, zone))
     for start, end in _steps(every, first):
         if midnight(start, zone) >= until:
             break
@@ -116,6 +116,11 @@ def month_name(first: date) -> str:
     return name_of(Every.MONTH, first)
 
 
+def local_date(instant: datetime, zone: str) -> date:
+    """Return the local day of an instant."""
+    return instant.astimezone(ZoneInfo(zone)).date()
+
+
 def midnight(day: date, zone: str) -> datetime:
     """Return the instant, in UTC, at which a local day begins; where clocks skip midnight, the first instant of it."""
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
@@ -123,6 +128,6 @@ def midnight(day: date, zone: str) -> datetime:
 
 def midnight_after(instant: datetime, zone: str) -> datetime:
     """Return the first local midnight after `instant`, or the instant itself where it is one."""
-    day = instant.astimezone(ZoneInfo(zone)).date()
+    day = local_date(instant, zone)
     begun = midnight(day, zone)
     return begun if begun == instant else midnight(day + timedelta(days=1), zone)

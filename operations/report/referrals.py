@@ -104,22 +104,11 @@ def joined_days(of: Frame) -> list[tuple[date, int, int]]:
     )
 
 
-def share_days(of: Frame) -> list[tuple[date, int]]:
-    """Return the number of shares on each day."""
+def fact_days(of: Frame, table: str) -> list[tuple[date, int]]:
+    """Return the number of facts on each day, by the name of their table, such as `fact_share`."""
     return of.rows(
         f"""
-        SELECT {of.day("occurred_at")}, count(*) FROM guerdon.fact_share
-        WHERE build = %(facts)s AND recorded_at < %(known_at)s AND occurred_at >= %(since)s AND occurred_at < %(cut)s
-        GROUP BY 1
-        """
-    )
-
-
-def touch_days(of: Frame) -> list[tuple[date, int]]:
-    """Return the number of touches on each day."""
-    return of.rows(
-        f"""
-        SELECT {of.day("occurred_at")}, count(*) FROM guerdon.fact_touch
+        SELECT {of.day("occurred_at")}, count(*) FROM guerdon.{table}
         WHERE build = %(facts)s AND recorded_at < %(known_at)s AND occurred_at >= %(since)s AND occurred_at < %(cut)s
         GROUP BY 1
         """
@@ -231,9 +220,9 @@ def _periods(of: Frame, days: list[ReferralDay]) -> dict[str, dict[str, Any]]:
             steps[name].update(counts)
 
     # what members and visitors did
-    for day, shares in share_days(of):
+    for day, shares in fact_days(of, "fact_share"):
         add(day, shares=shares)
-    for day, touches in touch_days(of):
+    for day, touches in fact_days(of, "fact_touch"):
         add(day, touches=touches)
     for day, signups, attributed in joined_days(of):
         add(day, signups=signups, signups_attributed=attributed)

@@ -38,6 +38,7 @@ class Decimal:
 
 
 EnumT = TypeVar("EnumT", bound="StrEnum")
+Money = TypeVar("Money", int, Fraction)
 
 
 def kind_of(node: Node) -> str:
@@ -89,12 +90,8 @@ def integer_of(node: Node, what: str, problems: Problems, *, least: int, most: i
 
 def decimal_of(node: Node, what: str, problems: Problems) -> Decimal | None:
     """Read a positive decimal number exactly."""
-    parsed = _decimal(node, what, problems)
+    parsed = _rate(node, what, problems)
     if parsed is None:
-        return None
-    if parsed.scale > RATE_DECIMALS_MAX:
-        message = f"{what} has {parsed.scale} decimals; {RATE_DECIMALS_MAX} are the most"
-        problems.error(node.place, Code.TOO_PRECISE, message)
         return None
     if not 0 < parsed.digits <= INT64_MAX * 10**parsed.scale:
         problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be above 0 and at most {INT64_MAX}")
@@ -111,23 +108,29 @@ def money_of(node: Node, what: str, problems: Problems, digits: int, unit: str =
         message = f"{what} has {parsed.scale} decimals and the {unit} has {digits}; round it"
         problems.error(node.place, Code.TOO_PRECISE, message)
         return None
-    minor: int = parsed.digits * 10 ** (digits - parsed.scale)
-    if not 0 <= minor <= INT64_MAX:
-        problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be from 0 to {INT64_MAX} minor units")
-        return None
-    return minor
+    return _in_minor_units(parsed.digits * 10 ** (digits - parsed.scale), node, what, problems)
 
 
 def price_of(node: Node, what: str, problems: Problems, digits: int) -> Fraction | None:
     """Read the worth of one point in major units, with up to 18 decimals, and return it in minor units, exactly."""
-    parsed = _decimal(node, what, problems)
+    parsed = _rate(node, what, problems)
     if parsed is None:
         return None
-    if parsed.scale > RATE_DECIMALS_MAX:
+    return _in_minor_units(Fraction(parsed.digits * 10**digits, 10**parsed.scale), node, what, problems)
+
+
+def _rate(node: Node, what: str, problems: Problems) -> Decimal | None:
+    """Read a decimal number with as many decimals as a rate may have."""
+    parsed = _decimal(node, what, problems)
+    if parsed is not None and parsed.scale > RATE_DECIMALS_MAX:
         message = f"{what} has {parsed.scale} decimals; {RATE_DECIMALS_MAX} are the most"
         problems.error(node.place, Code.TOO_PRECISE, message)
         return None
-    minor = Fraction(parsed.digits * 10**digits, 10**parsed.scale)
+    return parsed
+
+
+def _in_minor_units(minor: Money, node: Node, what: str, problems: Problems) -> Money | None:
+    """Return an amount that money can have, or say that it is out of range."""
     if not 0 <= minor <= INT64_MAX:
         problems.error(node.place, Code.OUT_OF_RANGE, f"{what} must be from 0 to {INT64_MAX} minor units")
         return None

@@ -178,7 +178,7 @@ def _cell(value: Any) -> Any:
 
 def rounded(value: float) -> str:
     """Return a rate, a mean or a sum as a person reads it: four digits, and all before the point."""
-    return f"{value:,.0f}" if abs(value) >= ROUNDED_FROM else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= ROUNDED_FROM else f"{value:,.4g}"
 
 
 def stands_on(document: Mapping[str, Any]) -> str:
