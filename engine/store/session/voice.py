@@ -24,7 +24,7 @@ def say(event: str, sentence: str, **fields: object) -> None:
     if structlog.is_configured():
         structlog.get_logger().warning(event, why=sentence, **fields)
     else:
-        print(f"guerdon: {sentence}", file=sys.stderr, flush=True)  # noqa: T201  what a person waits for
+        _print(sentence)
 
 
 def say_over(event: str, waited_s: float, **fields: object) -> None:
@@ -32,7 +32,13 @@ def say_over(event: str, waited_s: float, **fields: object) -> None:
     if structlog.is_configured():
         structlog.get_logger().info(event, waited_s=round(waited_s), **fields)
     else:
-        print(f"guerdon: goes on after {waited_s:.0f} s", file=sys.stderr, flush=True)  # noqa: T201  as above
+        _print(f"goes on after {waited_s:.0f} s")
+
+
+def _print(sentence: str) -> None:
+    # one write with its line end: `print` writes the two apart, and another's line may come between
+    sys.stderr.write(f"guerdon: {sentence}\n")
+    sys.stderr.flush()
 
 
 class Announcements:

@@ -82,7 +82,7 @@ def beta_regularised(x: float, a: float, b: float, *, rest: float) -> float:
     front = exp(a * log_x + b * log_rest - _log_beta(a, b))
 
     # the fraction converges fast on one side of the mean; close to 1 its denominators would lose their digits
-    if x < (a + 1) / (a + b + 2) and (a < 1000 or rest * a > 8):
+    if x < (a + 1) / (a + b + 2) and (a < 1000 or rest * a > 4):
         return front * _beta_fraction(x, a, b) / a
     return 1 - front * _beta_fraction(rest, b, a) / b
 

@@ -173,11 +173,10 @@ def test_a_projector_and_a_publisher_that_pause_are_named_until_they_go_on(ready
         eventually(lambda: is_at_work(ready), "a worker has partitions and everything moves")
         execute("REVOKE UPDATE ON guerdon.projection_cursor, guerdon.publication_cursor FROM guerdon_writer")
         publish(ready, Load(members=1, bad=False).fill(3).messages)
-        eventually(lambda: kinds(ready) == ["paused", "paused"], "both pauses are named")
-        code, output = checked()
-        assert code == 1
-        assert ": permission denied for table projection_cursor" in output
-        assert ": permission denied for table publication_cursor" in output
+        cursors = [f": permission denied for table {kind}_cursor" for kind in ("projection", "publication")]
+        eventually(lambda: all(cursor in checked()[1] for cursor in cursors), "both pauses are named")
+        assert set(kinds(ready)) == {"paused"}, "the facts' projector may have come to its cursor, too, or not"
+        assert checked()[0] == 1
         execute("GRANT UPDATE ON guerdon.projection_cursor, guerdon.publication_cursor TO guerdon_writer")
         eventually(lambda: moves(ready), "everything moves again")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -23,6 +23,7 @@ TINY = 1e-300
 
 
 @given(t=st.floats(-60, 60), df=DEGREES)
+@example(t=4.0, df=2644.0)
 def test_the_tail_of_students_t_is_scipys(t: float, df: float) -> None:
     assert t_sf(t, df) == pytest.approx(stats.t.sf(t, df), rel=CLOSE, abs=TINY)
 
@@ -50,6 +51,12 @@ def test_the_incomplete_gamma_function_is_scipys(s: float, x: float) -> None:
 @given(st.floats(1e-9, 1 - 1e-9))
 def test_normal_quantiles_are_scipys(p: float) -> None:
     assert normal_quantile(p) == pytest.approx(stats.norm.ppf(p), rel=CLOSE, abs=1e-12)
+
+
+@pytest.mark.parametrize("df", [5, 50, 500, 1990, 2010, 2644, 1e4, 1e5, 1e6, 1e7])
+def test_every_tail_that_an_experiment_reads_keeps_its_digits(df: float) -> None:
+    ts = [step / 20 for step in range(1, 140)]
+    assert [t_sf(t, df) for t in ts] == pytest.approx([stats.t.sf(t, df) for t in ts], rel=3e-9)
 
 
 @pytest.mark.parametrize("df", [1e4, 1e6, 1e8])
