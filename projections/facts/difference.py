@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 from itertools import pairwise
+from operator import attrgetter
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -72,13 +73,16 @@ def _of_shard(cursor: Cursor, build: int, shard: int, upto_seq: int) -> str | No
                     raise
                 return _unreadable(log, page, error)
 
-    # table by table
+    # table by table; where all is well, both are the same bytes, and no row is taken apart
     written = dict(fold.rows())
-    written[rows.MEMBER] = [rows.member_row(build, member) for member in fold.members]
+    by_id = sorted(fold.members, key=attrgetter("member_id"))
+    written[rows.MEMBER] = [rows.member_row(build, member) for member in by_id]
     for table, packed in written.items():
-        problem = _of_table(table, _rows(packed), _stored(cursor, table, build, shard))
-        if problem is not None:
-            return problem
+        folded, stored = b"".join(packed), _stored(cursor, table, build, shard)
+        if folded != stored:
+            problem = _of_table(table, _rows(folded), _rows(stored))
+            if problem is not None:
+                return problem
     return None
 
 
@@ -104,8 +108,8 @@ def _of_table(table: Table, folded: Iterable[Fields], stored: Iterable[Fields]) 
     return None if missing is None else _sentence(table, None, missing)
 
 
-def _stored(cursor: Cursor, table: Table, build: int, shard: int) -> Iterator[Fields]:
-    """Return a shard's rows of a table, in the order of their keys."""
+def _stored(cursor: Cursor, table: Table, build: int, shard: int) -> bytes:
+    """Return a shard's rows of a table as they are packed, in the order of their keys."""
     query = sql.SQL("COPY (SELECT {} FROM {} WHERE build = {} AND shard = {} ORDER BY {}) TO STDOUT (FORMAT binary)")
     copied = BytesIO()
     cursor.copy_expert(
@@ -116,23 +120,22 @@ def _stored(cursor: Cursor, table: Table, build: int, shard: int) -> Iterator[Fi
         copied,
         size=1 << 20,
     )  # fmt: skip
-    return _rows([copied.getvalue()[len(HEADER) : -len(TRAILER)]])
+    return copied.getvalue()[len(HEADER) : -len(TRAILER)]
 
 
-def _rows(packed: Iterable[bytes]) -> Iterator[Fields]:
-    """Take rows apart; each element may hold several."""
-    for some in packed:
-        at = 0
-        while at < len(some):
-            count = int.from_bytes(some[at : at + 2])
-            at += 2
-            fields: Fields = []
-            for _ in range(count):
-                length = int.from_bytes(some[at : at + 4], signed=True)
-                at += 4
-                fields.append(None if length < 0 else some[at : at + length])
-                at += max(length, 0)
-            yield fields
+def _rows(packed: bytes) -> Iterator[Fields]:
+    """Take rows apart."""
+    at = 0
+    while at < len(packed):
+        count = int.from_bytes(packed[at : at + 2])
+        at += 2
+        fields: Fields = []
+        for _ in range(count):
+            length = int.from_bytes(packed[at : at + 4], signed=True)
+            at += 4
+            fields.append(None if length < 0 else packed[at : at + length])
+            at += max(length, 0)
+        yield fields
 
 
 def _sentence(table: Table, stored: Fields | None, folded: Fields | None) -> str:
