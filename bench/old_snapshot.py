@@ -29,7 +29,7 @@ from engine.store.database import PUBLISHER, connect, transaction
 from engine.store.eras import keep_to_keys
 from engine.store.kafka import offsets, publication
 from operations.setup import projections
-from projections.runner import Projector
+from projections.projector import Projector
 from schemas.codec import CommittedSchemas, Encoder
 from schemas.partitioning import shard_of
 from schemas.writer_schemas import committed_ids

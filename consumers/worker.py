@@ -46,7 +46,8 @@ from engine.store.kafka.offsets import Fenced
 from engine.store.session.voice import Patience
 from operations.kafka.ends import Ends
 from operations.kafka.places import claim
-from projections.runner import Projector, finish
+from projections.projector import Projector
+from projections.runner import finish
 from schemas.errors import AnswerIsNo
 from schemas.partitioning import SHARDS
 

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import psycopg2
 import structlog
 
 from engine.store.cursor import one
-from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, RETRYABLE, connect
+from engine.store.database import ANSWERED_WITHIN, NO_LIMIT, connect
 from engine.store.eras import keep_to_keys
 from engine.store.generations import live_generation
 from engine.store.session.blockers import who_writes
-from engine.store.session.failures import is_data, words_of
-from engine.store.session.limits import limit_of
+from engine.store.session.failures import is_data
 from engine.store.session.voice import Patience
 from projections import balances, gaps, items, leaderboard, referrals, tiers
 from projections.facts import projection as facts
 from projections.gaps import ProjectionPaused
 from projections.ranges import OF_SOURCE, Behind, lock_ranges
-from schemas.errors import InputError, ServiceUnreachable
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Sequence
 
     from engine.store.cursor import Connection, Cursor
@@ -40,16 +37,11 @@ POSITIONS_MAX = 50_000
 SEQS_MAX = 1_000
 """The same of the source log: its events are folded by Python, so a transaction with as many takes seconds."""
 
-SMALLER = 4
-"""The divisor of that number after a fold that a time limit has ended, until the projector is at the head."""
+SOURCE_PARTS = 2
+"""The number of connections that bring the source log's projections to its head, each in some of the shards."""
 
 IDLE_S = 0.05
 """How long a projector waits for a commit of another worker, which sends no signal here, unless it is made patient."""
-
-RETRY_S_FIRST = 0.5
-RETRY_S_MAX = 10.0
-LEAVE_S = 1.0
-
 
 LogName = Literal["reward", "source"]
 """A log as `reward.freshness` names it: the live generation's reward log, or the source log."""
@@ -251,6 +243,7 @@ def catch_up(
     tell: Callable[[str, Gap], None] = lambda _name, _gap: None,
     most: int | None = None,
     log: LogName = "reward",
+    shards: Sequence[int] = range(SHARDS),
 ) -> int:
     """Advance every live projection of a log once, and return the number of positions.
 
@@ -262,7 +255,7 @@ def catch_up(
         builds = live_builds(cursor, log)
     connection.commit()
     points = observe if log == "reward" else lambda point: observe(f"{point} of facts")
-    return advance(connection, builds, points, tell=tell, most=most or most_of(log))
+    return advance(connection, builds, points, shards, tell=tell, most=most or most_of(log))
 
 
 def most_of(log: LogName) -> int:
@@ -278,9 +271,13 @@ def log_gap(name: str, gap: Gap) -> None:
     )  # fmt: skip
 
 
-def lag(cursor: Cursor, log: LogName = "reward") -> int:
-    """Return the number of positions that the live projections are behind a log, in all shards."""
-    (behind,) = one(cursor, "SELECT coalesce(sum(lag), 0)::bigint FROM reward.freshness WHERE log = %s", (log,))
+def lag(cursor: Cursor, log: LogName = "reward", shards: Sequence[int] = range(SHARDS)) -> int:
+    """Return the number of positions that the live projections are behind a log, in some shards."""
+    (behind,) = one(
+        cursor,
+        "SELECT coalesce(sum(lag), 0)::bigint FROM reward.freshness WHERE log = %s AND shard = ANY(%s)",
+        (log, list(shards)),
+    )
     return int(behind)
 
 
@@ -292,154 +289,53 @@ def finish(
 ) -> None:
     """Advance the live projections of some logs until they are at the head, or `stop` is set.
 
-    `observe` is called at named points, for tests that stop here.
+    `observe` is called at named points, for tests that stop here; by several threads at once for the source log.
 
     Raises:
         ProjectionPaused: one stands still, and the others are at the head.
     """
     paused: ProjectionPaused | None = None
-    with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
-        for log in logs:
+    for log in logs:
+        # Python folds one part of the source log while PostgreSQL takes in the rows of another
+        parts = SOURCE_PARTS if log == "source" else 1
+        with ThreadPoolExecutor(parts) as pool:
+            part = partial(_finish, database_url, stop, log=log, observe=observe)
+            ends = [pool.submit(part, shards=range(first, SHARDS, parts)) for first in range(parts)]
+        for end in ends:
             try:
-                _finish(connection, stop, log, observe)
+                end.result()
             except ProjectionPaused as error:
                 paused = error
     if paused is not None:
         raise paused
 
 
-def _finish(connection: Connection, stop: threading.Event, log: LogName, observe: Callable[[str], None]) -> None:
+def _finish(
+    database_url: str,
+    stop: threading.Event,
+    *,
+    log: LogName,
+    shards: Sequence[int],
+    observe: Callable[[str], None],
+) -> None:
     patience = Patience("projector")
-    while not stop.is_set():
-        paused: ProjectionPaused | None = None
-        try:
-            moved = catch_up(connection, observe, log_gap, log=log)
-        except ProjectionPaused as error:
-            paused, moved = error, error.moved
-
-        # at the head, or nothing left but a paused projection, or work of another process
-        with connection, connection.cursor() as cursor:
-            if not lag(cursor, log):
-                return
-            if paused is not None and not moved:
-                raise paused
-            if moved:
-                patience.over()
-            else:  # another process folds the rest
-                patience.wait(partial(who_writes, cursor, "guerdon.projection_cursor"))
-        if not moved:
-            stop.wait(IDLE_S)
-
-
-class Projector:
-    """Keep the projections of a log at its head, in a thread of its own.
-
-    Args:
-        database_url: the address of the database.
-        log: the log to follow.
-        pause_s: the wait between two folds while there is work: the longer, the more updates of a member become one.
-        idle_s: how long to wait for a commit of another worker, which sends no signal here.
-        waits_for: says what comes first, in a sentence; None: nothing does.
-        observe: called at named points, for tests that stop here.
-        folded: called after each fold with its begin, by the monotonic clock, and its number of positions.
-    """
-
-    def __init__(
-        self,
-        database_url: str,
-        *,
-        log: LogName = "reward",
-        pause_s: float = 0.0,
-        idle_s: float = IDLE_S,
-        waits_for: Callable[[], str | None] = lambda: None,
-        observe: Callable[[str], None] = lambda _point: None,
-        folded: Callable[[float, int], None] = lambda _begun_at, _positions: None,
-    ) -> None:
-        self._database_url = database_url
-        self.pause_s = pause_s
-        """May be changed at any time."""
-        self.why: str | None = None
-        """The error for which the projector pauses; None while it goes on."""
-        self._log: LogName = log
-        self._idle_s = idle_s
-        self._waits_for = waits_for
-        self._observe = observe
-        self._folded = folded
-        self._connection: Connection | None = None
-        self._most = most_of(log)
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="projector" if log == "reward" else "facts", daemon=True)
-
-    @property
-    def wait(self) -> str | None:
-        """Return what comes before this log, in a sentence; None: nothing does."""
-        return self._waits_for()
-
-    def start(self) -> None:
-        """Begin to follow the log."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Say that something was committed."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End after the transaction under way; if that takes long, cancel it."""
-        self._stop.set()
-        self._wake.set()
-        self._thread.join(LEAVE_S)
-        if self._thread.is_alive() and self._connection is not None:
-            with suppress(psycopg2.Error):  # closed in this moment
-                self._connection.cancel()
-        self._thread.join()
-
-    def _run(self) -> None:
-        """Follow the log on one connection after the other; after an error, wait longer each time."""
-        retry_s = RETRY_S_FIRST
-        while not self._stop.is_set():
-            begun = time.monotonic()
+    with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
+        while not stop.is_set():
+            paused: ProjectionPaused | None = None
             try:
-                with closing(connect_to_project(self._database_url)) as connection:
-                    self._connection = connection
-                    self._follow(connection)
-            except (psycopg2.Error, ServiceUnreachable, InputError) as error:
-                self.why, tell = words_of(error), log.warning
-            except Exception as error:  # noqa: BLE001  a dead thread would leave the views behind, unnoticed
-                self.why, tell = f"{type(error).__name__}: {error}", log.error
-            else:
-                return
+                moved = catch_up(connection, observe, log_gap, log=log, shards=shards)
+            except ProjectionPaused as error:
+                paused, moved = error, error.moved
 
-            if self._stop.is_set():
-                return
-            retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
-            tell("projector pauses", why=self.why, retry_s=retry_s)
-            self._stop.wait(retry_s)
-
-    def _follow(self, connection: Connection) -> None:
-        """Fold whenever something was committed; after a time limit in smaller steps, until the head is reached."""
-        while not self._stop.is_set():
-            self._wake.wait(self._idle_s)
-            self._wake.clear()
-            if self.wait is not None:
-                self._stop.wait(self._idle_s)
-                continue
-            begun_at = time.monotonic()
-            try:
-                moved = catch_up(connection, self._observe, log_gap, self._most, self._log)
-            except RETRYABLE as error:
-                connection.rollback()
-                log.warning("projector repeats", why=words_of(error))
-                continue
-            except psycopg2.Error as error:
-                connection.rollback()
-                if limit_of(error, connection, time.monotonic() - begun_at):
-                    self._most = max(1, self._most // SMALLER)
-                raise
-
-            self.why = None
-            self._folded(begun_at, moved)
-            if moved:
-                self._stop.wait(self.pause_s)
-            else:
-                self._most = most_of(self._log)
+            # at the head, or nothing left but a paused projection, or work of another process
+            with connection, connection.cursor() as cursor:
+                if not lag(cursor, log, shards):
+                    return
+                if paused is not None and not moved:
+                    raise paused
+                if moved:
+                    patience.over()
+                else:  # another process folds the rest
+                    patience.wait(partial(who_writes, cursor, "guerdon.projection_cursor"))
+            if not moved:
+                stop.wait(IDLE_S)

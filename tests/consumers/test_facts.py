@@ -12,8 +12,8 @@ from engine.store.database import transaction
 from engine.store.workers import Pulse
 from operations.intake.lag import OFF, lag_rows
 from operations.setup import projections
+from projections.projector import Projector
 from projections.rebuild import rebuild
-from projections.runner import Projector
 from tests.models.oracle import assert_whole
 from tests.projections.facts.stored import tables
 from tests.strategies.source_histories import append

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from consumers.health.logging import HELD_BACK_S, LINES_MAX, HoldBack
-from projections.runner import RETRY_S_FIRST, Projector
+from projections.projector import RETRY_S_FIRST, Projector
 from tests.system.workers import eventually
 
 if TYPE_CHECKING:

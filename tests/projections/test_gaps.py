@@ -26,8 +26,9 @@ from operations.setup import projections
 from operations.verify.checks import verify
 from projections import gaps, runner
 from projections.gaps import ProjectionPaused
+from projections.projector import Projector
 from projections.rebuild import rebuild
-from projections.runner import PROJECTIONS, Projector, advance, connect_to_project, finish, live_builds
+from projections.runner import PROJECTIONS, advance, connect_to_project, finish, live_builds
 from schemas.codec import CommittedSchemas
 from schemas.events import Purchase, Signup
 from schemas.partitioning import shard_of
