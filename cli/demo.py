@@ -70,7 +70,7 @@ def _print(shown: dict[str, Any]) -> None:
     )
 
 
-def _work(settings: Settings, advance: Callable[[int], None]) -> Mapping[str, int]:
+def _work(settings: Settings, advance: Callable[[int], None]) -> Mapping[str, Any]:
     """Run a worker in this process until it has caught up; a signal lets it finish its batch first."""
     import logging
     import signal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -106,7 +106,16 @@ def run(
     if as_json:
         print_json(summary)
     else:
-        say("done: " + ", ".join(f"{count:,} {_noun(what, count)}" for what, count in summary.items()))
+        counts = {what: count for what, count in summary.items() if isinstance(count, int)}
+        say("done: " + ", ".join(f"{count:,} {_noun(what, count)}" for what, count in counts.items()))
+        if summary["live_s"] is not None:
+            say(_pace(summary["accepted"], summary["live_s"], summary["facts_s"]))
+
+
+def _pace(accepted: float, live_s: float, facts_s: float | None) -> str:
+    """Say how long a run took until it had caught up, and how long the facts took after it."""
+    live = f"caught up in {live_s:.1f} s: {accepted / live_s:,.0f} events/s"
+    return live if facts_s is None else f"{live}; facts followed in {facts_s:.1f} s"
 
 
 def _noun(what: str, count: int) -> str:
@@ -123,7 +132,7 @@ class _Options(NamedTuple):
     listen: str | None
 
 
-def _work(settings: Settings, options: _Options) -> dict[str, int]:
+def _work(settings: Settings, options: _Options) -> dict[str, Any]:
     """Run the worker in this process, and return its counts; a signal lets it finish its batch first."""
     import signal
     import threading

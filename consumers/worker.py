@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from consumers.clock import ClockName
     from engine.live.work import Outcome
     from operations.settings import Settings
-    from projections.runner import LogName
     from schemas.codec import WriterSchemas
 
 log = structlog.get_logger()
@@ -173,6 +172,7 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until `stop`, or until caught up, and return what was done."""
+        begun_s = time.monotonic()
         self._start()
         try:
             warn(self._settings, self._ends.client(), topics_of(self._settings))
@@ -201,13 +201,22 @@ class Worker:
             left = self._leave()
 
         if self._until_caught_up and not self._stop.is_set():
-            logs: list[LogName] = ["reward"] if self._facts is None else ["reward", "source"]
-            finish(self._settings.database_url, self._stop, logs, self._observe)
-            if self._publisher is not None:
-                finish_publishing(self._settings, self._stop, self._observe)
+            self._finish_passing_on(begun_s)
         if self._until_caught_up and self._stop.is_set():
             raise AnswerIsNo(f"told to stop before it had caught up: {left}; {self.summary.accepted:,} were accepted")
         return self.summary
+
+    def _finish_passing_on(self, begun_s: float) -> None:
+        """Project and publish the rest, then fold the rest of the facts, and note how long both took."""
+        finish(self._settings.database_url, self._stop, ["reward"], self._observe)
+        if self._publisher is not None:
+            finish_publishing(self._settings, self._stop, self._observe)
+        live_s = time.monotonic()
+        self.summary.live_s = live_s - begun_s
+
+        if self._facts is not None:
+            finish(self._settings.database_url, self._stop, ["source"], self._observe)
+            self.summary.facts_s = time.monotonic() - live_s
 
     def _begin_batch(self) -> None:
         """Merge what has arrived into a batch, and begin to append, evaluate and record it.

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Summary:
-    """Count the events of a run: `ticks` are Guerdon's own; `batches` and `retried` count transactions."""
+    """Count the events of a run: `ticks` are Guerdon's own; `batches` and `retried` count transactions.
+
+    Seconds are of a run that ends when it has caught up, and None otherwise.
+    """
 
     accepted: int = 0
     duplicate: int = 0
@@ -20,6 +23,10 @@ class Summary:
     batches: int = 0
     ticks: int = 0
     retried: int = 0
+    live_s: float | None = None
+    """From the start until all events were judged, projected and published."""
+    facts_s: float | None = None
+    """From then on until their facts were folded; None where facts are off."""
 
     def add(self, outcome: Outcome) -> None:
         """Add a committed batch."""
