@@ -117,7 +117,7 @@ def test_everything_moves_while_a_worker_lives_and_its_row_goes_when_it_leaves(r
         eventually(lambda: is_at_work(ready), "a worker has partitions and everything moves")
         eventually(lambda: all(row["lag"] == 0 for row in lag_rows(ready)), "all is taken")
         assert checked() == (0, "everything moves\n")
-        eventually(lambda: checked("--max-lag", "0") == (0, "everything moves\n"), "facts follow about once a second")
+        eventually(lambda: checked("--max-lag", "0") == (0, "everything moves\n"), "facts follow every two seconds")
         eventually(lambda: overview(ready).workers[0]["last_batch_s"] is not None, "its last batch is told")
         (row,) = overview(ready).workers
         assert row["lives"]
