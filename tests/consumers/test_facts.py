@@ -56,12 +56,14 @@ def test_facts_that_are_off_stand_and_are_folded_when_they_are_on_again(settings
     load = Load(members=5).fill(100)
     publish(settings, load.messages)
     off = settings.model_copy(update={"facts": False})
-    catch_up(off)
+    summary = catch_up(off)
+    assert (summary.live_s is not None, summary.facts_s) == (True, None)
     row = row_of_facts(off)
     assert (row["lag"] > 0, row["unit"], row["stopped"]) == (True, "source events", OFF)
     assert not any(tables(settings.database_url).values())
 
-    catch_up(settings)
+    summary = catch_up(settings)
+    assert summary.facts_s is not None
     row = row_of_facts(settings)
     assert (row["lag"], row["stopped"]) == (0, "")
     assert projections.difference(settings.database_url, "facts") is None
