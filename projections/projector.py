@@ -70,7 +70,9 @@ class Projector:
         self._most = most_of(log)
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="projector" if log == "reward" else "facts", daemon=True)
+        name = "projector" if log == "reward" else "fold of facts"
+        self._pauses, self._repeats = f"{name} pauses", f"{name} repeats"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
     def wait(self) -> str | None:
@@ -101,7 +103,7 @@ class Projector:
         while not self._stop.is_set():
             begun = time.monotonic()
             try:
-                with closing(connect_to_project(self._database_url)) as connection:
+                with closing(connect_to_project(self._database_url, log=self._log)) as connection:
                     self._connection = connection
                     self._follow(connection)
             except (psycopg2.Error, ServiceUnreachable, InputError) as error:
@@ -114,7 +116,7 @@ class Projector:
             if self._stop.is_set():
                 return
             retry_s = RETRY_S_FIRST if time.monotonic() - begun > RETRY_S_MAX else min(2 * retry_s, RETRY_S_MAX)
-            tell("projector pauses", why=self.why, retry_s=retry_s)
+            tell(self._pauses, why=self.why, retry_s=retry_s)
             self._stop.wait(retry_s)
 
     def _follow(self, connection: Connection) -> None:
@@ -130,7 +132,7 @@ class Projector:
                 moved = catch_up(connection, self._observe, log_gap, self._most, self._log)
             except RETRYABLE as error:
                 connection.rollback()
-                log.warning("projector repeats", why=words_of(error))
+                log.warning(self._repeats, why=words_of(error))
                 continue
             except psycopg2.Error as error:
                 connection.rollback()

@@ -81,9 +81,10 @@ OF_SOURCE_LOG: dict[str, Projection] = {"facts": facts}
 EVERY = PROJECTIONS | OF_SOURCE_LOG
 
 
-def connect_to_project(database_url: str, statement_max: str = ANSWERED_WITHIN) -> Connection:
+def connect_to_project(database_url: str, statement_max: str = ANSWERED_WITHIN, log: LogName = "reward") -> Connection:
     """Open a connection that keeps to the logs' primary keys, as the planner does not know the ranges' lengths."""
-    connection = connect(database_url, application="guerdon projector", statement_max=statement_max)
+    application = "guerdon projector" if log == "reward" else "guerdon facts"
+    connection = connect(database_url, application=application, statement_max=statement_max)
     with connection, connection.cursor() as cursor:
         keep_to_keys(cursor)
         cursor.execute("SET work_mem = '64MB'")
@@ -318,8 +319,8 @@ def _finish(
     shards: Sequence[int],
     observe: Callable[[str], None],
 ) -> None:
-    patience = Patience("projector")
-    with closing(connect_to_project(database_url, NO_LIMIT)) as connection:
+    patience = Patience("projector" if log == "reward" else "fold of facts")
+    with closing(connect_to_project(database_url, NO_LIMIT, log)) as connection:
         while not stop.is_set():
             paused: ProjectionPaused | None = None
             try:

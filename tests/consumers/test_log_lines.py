@@ -132,6 +132,21 @@ def test_the_projector_asks_a_server_that_is_away_ever_more_seldom() -> None:
     assert "PostgreSQL does not answer" in lines[0]["why"]
 
 
+def test_the_projector_and_the_fold_of_facts_say_under_their_own_names_that_they_pause() -> None:
+    with capture_logs() as lines:
+        projectors = [Projector(NOWHERE, log="reward"), Projector(NOWHERE, log="source")]
+        for projector in projectors:
+            projector.start()
+        try:
+            eventually(lambda: len({line["event"] for line in lines}) == 2, "both have paused")
+        finally:
+            for projector in projectors:
+                projector.stop()
+    said = {line["event"]: {**line, "why": "the disk is full"} for line in lines}
+    assert set(said) == {"projector pauses", "fold of facts pauses"}
+    assert len(printed([(0.0, line) for line in said.values()])) == 2, "neither holds the other's line back"
+
+
 @pytest.fixture(autouse=True)
 def _plain() -> None:
     structlog.reset_defaults()

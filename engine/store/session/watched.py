@@ -28,6 +28,7 @@ WORDS_MAX = 60
 SERVING = {
     "guerdon worker": "writer",
     "guerdon projector": "projector",
+    "guerdon facts": "fold of facts",
     "guerdon publisher": "publisher",
     "guerdon worker positions": "worker",
 }

@@ -107,8 +107,8 @@ def pages(database_url: str) -> dict[str, int]:
 
         def have_told() -> bool:
             cursor.execute(
-                "SELECT FROM pg_stat_activity "
-                "WHERE datname = current_database() AND application_name ~ '^guerdon (worker|projector|publisher)'"
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() "
+                "AND application_name ~ '^guerdon (worker|projector|facts|publisher)'"
             )
             return cursor.rowcount == 0
 
