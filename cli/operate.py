@@ -155,7 +155,7 @@ def offsets_list(as_json: JsonFlag = False) -> None:
             say(f"let pass: {place}: {row['let_pass']}")
         if row["held"]:
             since = f" since {row['held_since']}" if row["held_since"] else ""
-            say(f"held: {place}: {row['held']:,} offsets lie behind a transaction that is open{since}")
+            say(f"open transaction: {place}: {row['held']:,} offsets lie behind it{since}")
 
 
 def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

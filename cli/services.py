@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HomeFlag = Annotated[Path | None, typer.Option("--home", help="Folder of the services' data (else GUERDON_HOME).")]
 ORIGINS = {"environment": "settings", "docker": "Docker", "local": "local process", None: "not started"}
+HEADINGS = {"held": "in_transaction", "held_since": "open_since"}
+"""Columns of the lag under other words than in --json: the screen says `held` of members."""
 
 
 def register(app: typer.Typer) -> None:
@@ -86,9 +88,10 @@ def status(
 ) -> None:
     """Show the services, the workers, how far topics and projections are behind, and how many events are set aside.
 
-    The exit code is 3 where a service does not answer. With --check it is 1 where something is stuck: no worker lives
-    or one stands still, a partition is stopped, events wait and no batch is committed, a member is held, or a writer,
-    projector or publisher pauses.
+    The exit code is 3 where a service does not answer. With --check it is 1 where something is stuck: another release
+    has decided the live history, no worker lives or one stands still, a partition is stopped, events wait and their
+    worker commits nothing, a member is held, or the writer, projector, publisher or fold of facts of a worker pauses.
+    Each line begins with its kind, and docs/operations.md says what to do about each.
 
     Examples: `guerdon status`, and in a monitor `guerdon status --check --max-lag 10000`
     """
@@ -178,7 +181,13 @@ def _conclude(answer: _Answer, *, check: bool) -> None:
         names = " and ".join(TITLES[service.name] for service in silent)
         raise ServiceUnreachable("; ".join(causes) or f"{names} did not answer: run `guerdon up`")
     if check and answer.state is None:
-        raise AnswerIsNo("the database has no tables of Guerdon's yet: run `guerdon init`")
+        from operations.services.state import POSTGRESQL
+
+        (address,) = [service.address for service in answer.services if service.name == POSTGRESQL]
+        raise AnswerIsNo(
+            f"the database {_without_password(address or '')} has no tables of Guerdon's: where it is the right one, "
+            "run `guerdon init`, else correct GUERDON_DATABASE_URL"
+        )
     if answer.troubles:
         raise AnswerIsNo(f"{counted(len(answer.troubles), 'thing')} to look after, as said above")
 
@@ -220,7 +229,7 @@ def _print_lag(rows: list[dict[str, Any]]) -> None:
     """Print how far topics and projections are behind; below the table, as sentences are long, why some are stopped."""
     if rows:
         columns = [name for name in rows[0] if name != "stopped"]
-        print_table(columns, [[row[name] for name in columns] for row in rows])
+        print_table([HEADINGS.get(name, name) for name in columns], [[row[name] for name in columns] for row in rows])
         for row in rows:
             if row["stopped"]:
                 word = "stopped" if row["unit"] == "events" else row["what"]
@@ -259,6 +268,6 @@ def _print_troubles(answer: _Answer) -> None:
     for remark in answer.remarks:
         say(f"guerdon: {remark}", err=True)
     for trouble in answer.troubles:
-        say(trouble["sentence"])
+        say(f"{trouble['kind']}: {trouble['sentence']}")
     if not answer.troubles:
         say("everything moves")

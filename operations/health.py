@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from engine.store import quarantine
 from engine.store.cursor import one
 from engine.store.database import transaction
 from engine.store.generations import meanings
+from engine.store.kafka.offsets import frontiers
+from engine.store.kafka.short_form import expanded
 from operations.intake import offsets
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo, InputError
@@ -17,7 +19,9 @@ from schemas.errors import AnswerIsNo, InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from engine.intake.batch import Partition
     from engine.store.cursor import Cursor
+    from engine.store.kafka.offsets import Frontier
     from operations.settings import Settings
 
 LIVES_WITHIN_S = 20.0
@@ -27,7 +31,7 @@ TURNS_WITHIN_S = 30.0
 """A worker whose loop has not gone round for this long stands still."""
 
 OLD_BATCH_S = 60.0
-"""Where events wait and nothing was committed for this long, positions are watched for PATIENCE_S."""
+"""Where events wait for a worker that has committed nothing for this long, positions are watched for PATIENCE_S."""
 
 PATIENCE_S = 3.0
 """Within this time, an event that came a moment ago is taken."""
@@ -39,6 +43,9 @@ PARTS = {
     "publisher_why": "publisher",
     "facts_why": "fold of facts",
 }
+
+Kind = Literal["other_meaning", "no_worker", "stuck", "stopped", "old_batch", "paused", "held", "lag"]
+"""The kinds of troubles, the gravest first; docs/operations.md says of each what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +75,19 @@ class Overview:
 class Trouble:
     """Name something that is stuck: its kind, for a machine, and a sentence with the way out."""
 
-    kind: str
+    kind: Kind
     sentence: str
+
+
+class _Reader(NamedTuple):
+    """Hold the partitions that are behind and that a living worker reads; `worker` is None for those nobody reads."""
+
+    worker: str | None
+    idle_s: float
+    """The time since the worker's last batch; for partitions that nobody reads, since the last batch of anybody."""
+
+    behind: dict[Partition, Mapping[str, Any]]
+    """The rows of `offsets.listed`, by partition."""
 
 
 def overview(settings: Settings) -> Overview:
@@ -173,33 +191,46 @@ def _stopped(rows: Sequence[Mapping[str, Any]]) -> list[Trouble]:
 
 
 def _standing(settings: Settings, state: Overview, rows: Sequence[Mapping[str, Any]]) -> list[Trouble]:
-    """Report that events wait and none was taken for long, although a worker lives; watch for PATIENCE_S before."""
-    # what waits, and for how long no worker has committed
-    stopped = {row["partition"] for row in rows if row["stopped"]}
-    behind = {
-        (row["topic"], row["partition"]): row["next_offset"]
-        for row in rows
-        if row["lag"] and row["partition"] not in stopped
-    }
-    idle_s = min((_idle_s(row) for row in state.workers if row["lives"]), default=None)
-    if not behind or idle_s is None or idle_s < OLD_BATCH_S:
+    """Report the workers for which events wait and which commit nothing, however well others do; watch them before."""
+    # each worker by its own last batch: one that is held up shows nowhere while others commit
+    readers = _readers(settings, state, rows)
+    standing = [reader for reader in readers if reader.behind and reader.idle_s >= OLD_BATCH_S]
+
+    # what waits may be taken in this moment
+    deadline = time.monotonic() + PATIENCE_S
+    while standing and time.monotonic() < deadline:
+        positions = _positions(settings, standing)
+        standing = [reader for reader in standing if not _has_moved(reader, positions)]
+        time.sleep(LOOK_S)
+    if not standing:
         return []
 
-    # it may be taken in this moment
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if _moved(settings, behind):
-            return []
-        time.sleep(LOOK_S)
+    # who is ahead in event time waits for those who work off what is earlier
+    positions = _positions(settings, readers)
+    going = [reader for reader in readers if reader.worker is not None and reader not in standing]
+    earliest_ms = min(filter(None, (_at_ms(reader, positions) for reader in going)), default=None)
+    if earliest_ms is not None:
+        limit_ms = earliest_ms + settings.alignment_s * 1000
+        standing = [reader for reader in standing if (_at_ms(reader, positions) or 0) <= limit_ms]
+    return [Trouble("old_batch", _wait_of(reader)) for reader in standing]
 
-    waiting = sum(row["lag"] for row in rows if (row["topic"], row["partition"]) in behind)
-    return [
-        Trouble(
-            "old_batch",
-            f"{waiting:,} events wait and the last batch was committed {age(idle_s)} ago or longer: "
-            "the workers' logs say what they wait for",
-        )
-    ]
+
+def _readers(settings: Settings, state: Overview, rows: Sequence[Mapping[str, Any]]) -> list[_Reader]:
+    """Return what is behind and not stopped, by the living worker that reads it; last, what nobody reads."""
+    stopped = {row["partition"] for row in rows if row["stopped"]}
+    behind = {(row["topic"], row["partition"]): row for row in rows if row["lag"] and row["partition"] not in stopped}
+    living = [row for row in state.workers if row["lives"]]
+    if not living:
+        return []
+
+    readers = []
+    unread = dict(behind)
+    for row in living:
+        its = behind.keys() & expanded(row["partitions"], settings.topic_prefix)
+        readers.append(_Reader(row["worker"], _idle_s(row), {each: behind[each] for each in sorted(its)}))
+        for each in its:
+            unread.pop(each, None)
+    return [*readers, _Reader(None, min(map(_idle_s, living)), unread)]
 
 
 def _idle_s(worker: Mapping[str, Any]) -> float:
@@ -207,10 +238,33 @@ def _idle_s(worker: Mapping[str, Any]) -> float:
     return float(worker["started_s"] if last_batch_s is None else last_batch_s)
 
 
-def _moved(settings: Settings, behind: Mapping[tuple[str, int], int]) -> bool:
+def _positions(settings: Settings, readers: Sequence[_Reader]) -> dict[Partition, Frontier]:
+    topics = {topic for reader in readers for topic, _ in reader.behind}
     with transaction(settings.database_url) as cursor:
-        cursor.execute("SELECT topic, partition, next_offset FROM guerdon.consumer_offset")
-        return any(behind.get((topic, number), at) != at for topic, number, at in cursor.fetchall())
+        return frontiers(cursor, topics)
+
+
+def _has_moved(reader: _Reader, positions: Mapping[Partition, Frontier]) -> bool:
+    return any(positions[each].offset != row["next_offset"] for each, row in reader.behind.items())
+
+
+def _at_ms(reader: _Reader, positions: Mapping[Partition, Frontier]) -> int | None:
+    """Return the event time before which nothing more comes of what is behind; silent numbers hold nobody up."""
+    silent = {each[1] for each in reader.behind if positions[each].is_silent}
+    return min((positions[each].at_ms for each in reader.behind if each[1] not in silent), default=None)
+
+
+def _wait_of(reader: _Reader) -> str:
+    waiting = sum(row["lag"] for row in reader.behind.values())
+    if reader.worker is None:
+        return (
+            f"{waiting:,} events wait in partitions that no worker reads, and nothing was committed for "
+            f"{age(reader.idle_s)}: the workers' logs say which partitions were `assigned`"
+        )
+    return (
+        f"{waiting:,} events wait for the worker {reader.worker}, which has committed nothing for "
+        f"{age(reader.idle_s)}: its log says what it waits for"
+    )
 
 
 def pauses(worker: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -231,7 +285,7 @@ def _held(state: Overview) -> list[Trouble]:
     if not state.held:
         return []
     who = "1 member is" if state.held == 1 else f"{state.held:,} members are"
-    way_out = "`guerdon quarantine list` says why, `guerdon quarantine release ID` judges what waited"
+    way_out = "`guerdon quarantine list --held` says why, `guerdon quarantine release ID` judges what waited"
     return [Trouble("held", f"{who} held, and their events wait: {way_out}")]
 
 

@@ -35,6 +35,7 @@ class Choice(NamedTuple):
     topic: str | None
     since: str | None
     until: str | None
+    held: bool = False
 
 
 ReasonOption = Annotated[
@@ -49,6 +50,7 @@ SinceOption = Annotated[
 UntilOption = Annotated[
     str | None, typer.Option("--until", metavar="T", help="Only records set aside before this instant.")
 ]
+HeldOption = Annotated[bool, typer.Option("--held", help="Only records that hold their member.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -64,6 +66,7 @@ def quarantine_list(
     topic: TopicOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
+    held: HeldOption = False,
     summary: Annotated[bool, typer.Option("--summary", help="Count the records by reason, stage and topic.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Records on a page.")] = PAGE,
     after: Annotated[int, typer.Option("--after", metavar="ID", help="Begin the page behind this record.")] = 0,
@@ -71,14 +74,16 @@ def quarantine_list(
 ) -> None:
     """List the records that are set aside, the oldest first, a page at a time.
 
+    A record that holds its member says so in the column `holds`: the event is in the log, and the member's events wait.
+
     Examples: `guerdon quarantine list --summary` for an overview, then
-    `guerdon quarantine list --reason unknown_schema --topic purchases`
+    `guerdon quarantine list --reason unknown_schema --topic purchases`, or `guerdon quarantine list --held`
     """
     from operations.intake import quarantine
     from operations.settings import load_settings
 
     settings = load_settings()
-    chosen = _chosen(settings, Choice(reason, topic, since, until), after=after, everything=everything)
+    chosen = _chosen(settings, Choice(reason, topic, since, until, held), after=after, everything=everything)
     if summary:
         counts = quarantine.summary(settings.database_url, chosen)
         print_rows(counts, as_json=as_json, empty="nothing is set aside")
@@ -99,6 +104,7 @@ def _short(row: dict[str, Any], *, everything: bool) -> dict[str, Any]:
     place = None if row["topic"] is None else f"{row['topic']}/{row['partition']}"
     short = {"id": row["id"], "reason": row["reason"], "topic/partition": place}
     short |= {name: row[name] for name in ("member_id", "event_id", "message")}
+    short |= {"holds": "the member" if row["status"] == "open" and row["seq"] is not None else None}
     return short | ({"status": row["status"]} if everything else {})
 
 
@@ -140,19 +146,21 @@ def quarantine_release(
     topic: TopicOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
+    held: HeldOption = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Take records in after all, by the same checks as any event; a held member's later events are then judged, too.
 
-    Name the records, or choose all open ones by reason, topic and time. They are taken in batches; a record that is
-    refused stays as it was and stops no other.
+    Name the records, or choose all open ones by reason, topic and time, or all that hold their members. They are taken
+    in batches; a record that is refused stays as it was and stops no other.
 
-    Examples: `guerdon quarantine release 17 18`, and after a schema was registered late
-    `guerdon quarantine release --reason unknown_schema --topic purchases`
+    Examples: `guerdon quarantine release 17 18`, after a schema was registered late
+    `guerdon quarantine release --reason unknown_schema --topic purchases`, and after a release that mends a defect
+    `guerdon quarantine release --held`
     """
     from operations.intake.quarantine import release_all
 
-    choice = Choice(reason, topic, since, until)
+    choice = Choice(reason, topic, since, until, held)
     _resolve(records, choice, release_all, verb="release", done="taken in", as_json=as_json)
 
 
@@ -227,7 +235,7 @@ def _chosen(settings: Settings, choice: Choice, **more: Any) -> Chosen:
     from engine.store.quarantine import Chosen
     from schemas.rejection import Reason
 
-    reason, topic, since, until = choice
+    reason, topic, since, until, held = choice
     if reason is not None and reason not in list(Reason):
         near = difflib.get_close_matches(reason, list(Reason), n=1)
         hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(Reason)}"
@@ -237,6 +245,7 @@ def _chosen(settings: Settings, choice: Choice, **more: Any) -> Chosen:
         None if topic is None else (topic, settings.topic_prefix + topic),
         None if since is None else instant(since, "--since"),
         None if until is None else instant(until, "--until"),
+        suspends=held,
         **more,
     )
 
@@ -249,9 +258,12 @@ def _wanted(settings: Settings, records: list[int] | None, choice: Choice) -> li
     """
     from operations.intake.quarantine import chosen_ids
 
-    is_chosen = any(option is not None for option in choice)
+    is_chosen = choice.held or any(option is not None for option in choice[:-1])
     if bool(records) == is_chosen:
-        raise InputError("name the records by their ID, or choose them by --reason, --topic, --since and --until")
+        raise InputError(
+            "name the records by their ID, or choose them by --reason, --topic, --since and --until, or to release "
+            "them by --held"
+        )
     return records or chosen_ids(settings.database_url, _chosen(settings, choice))
 
 

@@ -12,15 +12,14 @@ import threading
 import time
 from collections import defaultdict, deque
 from contextlib import suppress
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaException
 
 from consumers.database_time import DatabaseTime
+from engine.store.kafka.short_form import compact
 from projections.runner import POSITIONS_MAX
-from schemas.events import TOPIC_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +42,6 @@ TURNS_WITHIN_S = 30.0
 """A loop that has not gone round for this long stands still."""
 
 SAMPLES_MAX = 4_096
-TOPICS = len(TOPIC_TYPES)
 HOST_LETTERS_MAX = 40
 
 
@@ -277,24 +275,3 @@ def _behind(positions: Mapping[Partition, int], known_end: Callable[[Partition],
 def worker_name() -> str:
     """Return a name of its own for a worker: host, process and a few letters, as every container's process is 1."""
     return f"{socket.gethostname()[:HOST_LETTERS_MAX]}-{os.getpid()}-{secrets.token_hex(2)}"
-
-
-def compact(partitions: Iterable[Partition], prefix: str = "") -> str:
-    """Return partitions in short: `purchases 0-3,5; signups 0-3`, or `0-3 of each topic` where they are the same."""
-    numbers: dict[str, str] = {}
-    for topic, group in groupby(sorted(partitions), key=lambda partition: partition[0]):
-        numbers[topic.removeprefix(prefix)] = _ranges([number for _, number in group])
-    if len(numbers) > 1 and len(set(numbers.values())) == 1:
-        return f"{next(iter(numbers.values()))} of {'each topic' if len(numbers) == TOPICS else ', '.join(numbers)}"
-    return "; ".join(f"{topic} {shown}" for topic, shown in numbers.items())
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers as `0-3,5`."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -114,7 +114,11 @@ def _refuse_empty(cursor: Cursor) -> None:
     # everybody may read the catalogue, while looking a table up by its name needs the right to use its schema
     query = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s"
     if one(cursor, f"SELECT EXISTS ({query})", ("guerdon", "shard_head")) == (False,):
-        raise InputError("the database has no tables of Guerdon's yet; run `guerdon init` first")
+        (name,) = one(cursor, "SELECT current_database()")
+        raise InputError(
+            f"the database {name} has no tables of Guerdon's: run `guerdon init` first, or correct "
+            "GUERDON_DATABASE_URL where another one is meant"
+        )
 
 
 def end_frozen(database_url: str) -> int:

@@ -46,7 +46,8 @@ class Chosen:
     """Choose records by conditions, which all must hold; None sets no condition.
 
     `topics` are full names. `since_ms` and `until_ms` bound the instant at which a record was set aside, the second
-    exclusive. `after` is the last record of the page before. Resolved records are chosen only with `everything`.
+    exclusive. `after` is the last record of the page before. `suspends` chooses records whose event is in the log: they
+    suspend their member while they are open. Resolved records are chosen only with `everything`.
     """
 
     reason: str | None = None
@@ -54,6 +55,7 @@ class Chosen:
     since_ms: int | None = None
     until_ms: int | None = None
     after: int = 0
+    suspends: bool = False
     everything: bool = False
 
     @property
@@ -62,6 +64,8 @@ class Chosen:
         parts = ["id > %(after)s"]
         if not self.everything:
             parts.append("status = 'open'")
+        if self.suspends:
+            parts.append("seq IS NOT NULL")
         if self.reason is not None:
             parts.append("reason = %(reason)s")
         if self.topics is not None:

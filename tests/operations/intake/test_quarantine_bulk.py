@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from engine.live import load as loading
 from engine.live.in_a_row import IN_A_ROW_MAX
 from engine.live.transaction import ATTEMPTS_MAX, LiveTransaction
 from engine.store.database import transaction
@@ -21,7 +22,7 @@ from schemas.codec import CommittedSchemas
 from schemas.errors import AnswerIsNo, InputError
 from schemas.rejection import Reason
 from schemas.writer_schemas import current_texts
-from tests.engine.books import Refusing
+from tests.engine.books import Refusing, fails_on_e2
 from tests.operations.intake.test_quarantine import BAD, raw, sound
 from tests.system.batches import purchase
 from tests.system.load import Load, activate, make_topics, publish
@@ -183,11 +184,41 @@ def test_the_list_comes_in_pages_with_topic_and_partition(ready: Settings) -> No
     assert guerdon("list", "--after", second["id"]).stderr == ""
 
 
+def test_records_that_hold_their_members_are_marked_listed_and_released_by_themselves(ready: Settings) -> None:
+    load = Load(members=1)
+    for number in range(3):
+        load.add(purchase(number, f"m{number}"), deliveries=1)
+    load.raw("purchases", *BAD["another currency"])
+    publish(ready, load.messages)
+    with pytest.MonkeyPatch.context() as defect:
+        defect.setattr(
+            loading, "load_judge", lambda cursor, version: Refusing(load_judge(cursor, version), fails_on_e2)
+        )
+        catch_up(ready)
+
+    assert [(row["reason"], row["seq"] is None) for row in rows("list")] == [
+        ("wrong_currency", True), ("evaluation_failed", False),
+    ]  # fmt: skip
+    (held,) = rows("list", "--held")
+    assert held["member_id"] == "m2"
+    marked = [" the member " in f"{line} " for line in guerdon("list").stdout.splitlines() if "_" in line]
+    assert marked == [False, True]
+    assert guerdon("list", "--held", "--reason", "wrong_currency").stdout == "nothing is set aside\n"
+    assert [count["records"] for count in rows("list", "--held", "--summary")] == [1]
+
+    assert guerdon("release", "--held").stdout == "1 record taken in, 0 refused\n"
+    assert rows("list", "--held") == []
+    assert [row["id"] for row in rows("list", "--held", "--all")] == [held["id"]]
+    assert "the member" not in guerdon("list", "--held", "--all").stdout, "it holds nobody any more"
+    assert [row["reason"] for row in rows("list")] == ["wrong_currency"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("release",), "name the records by their ID, or choose them by --reason"),
         (("release", "1", "--reason", "undecodable"), "name the records by their ID, or choose them by --reason"),
+        (("release", "1", "--held"), "name the records by their ID, or choose them by --reason"),
         (("discard", "--why", "x"), "name the records by their ID, or choose them by --reason"),
         (("list", "--reason", "undecodeable"), "there is no reason `undecodeable`; did you mean undecodable?"),
         (("list", "--since", "yesterday"), "--since"),

@@ -50,7 +50,7 @@ def test_a_database_of_another_release_is_refused(present: str, why: str, databa
 
 @pytest.mark.postgres
 def test_a_database_without_tables_names_init(empty_database_url: str) -> None:
-    with pytest.raises(InputError, match="no tables of Guerdon's yet; run `guerdon init` first"):
+    with pytest.raises(InputError, match="no tables of Guerdon's: run `guerdon init` first, or correct"):
         connect(empty_database_url)
     migrate(empty_database_url)
     connect(empty_database_url).close()
