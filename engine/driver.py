@@ -77,7 +77,7 @@ class Ports(Protocol[SubjectT]):
 
     @property
     def counted(self) -> frozenset[int] | None:
-        """Return the generations towards which adjustments count here; None: all count."""
+        """Return what `engine.ledger.adjustments.counts` takes; None where events are judged live: all count."""
         ...
 
     @property

@@ -69,7 +69,7 @@ def _balance(sums: dict[str, int], lapsing: dict[int, int]) -> Balance:
         reserved=sums["reserved"],
         spent=sums["spent"],
         expired=sums["expired"],
-        settled=sums["reversed"] + sums["debt"],
+        settled=sums["reversed"] + sums["debt"],  # of what was claimed, what is no longer owed
         reversed=sums["reversed"],
         debt=-sums["debt"],
         available=sums["active"] + sums["debt"],

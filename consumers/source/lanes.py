@@ -36,7 +36,7 @@ class Notice(NamedTuple):
     """Say what other workers know of a lane: so they learn how long to wait for it."""
 
     written: int
-    """The offset up to which it is written."""
+    """The offset up to which its records were handed over to be written."""
 
     ahead_ms: int | None
     """A lower bound on the event times of all records from there on; None where it is not known."""
@@ -54,7 +54,7 @@ class Lane:
     """The topic's place among the topics: it orders events of one instant."""
 
     written: int
-    """The offset that the table says."""
+    """The offset up to which records were handed over to be written; it stands in the table when that is committed."""
 
     high_ms: int
     """The highest occurred_at so far: a late event is merged where the lane stands, never before earlier records."""
@@ -78,18 +78,18 @@ class Lane:
     """The leader epoch of each record."""
 
     bytes: int = 0
-    passed: LastRecord | None = None
+    last_passed: LastRecord | None = None
     """The last record that was passed over, where none has come after it."""
 
     taken_ms: int = field(init=False)
     """The highest occurred_at among the records taken."""
 
-    notice: Notice = field(init=False)
+    last_notice: Notice = field(init=False)
     """The last notice to other workers."""
 
     def __post_init__(self) -> None:
         self.taken_ms = self.high_ms
-        self.notice = Notice(self.written, None, is_silent=False)
+        self.last_notice = Notice(self.written, None, is_silent=False)
 
     def add(self, record: Admitted | SetAside, epoch: int | None) -> None:
         """Take in the next record of the partition, which its leader wrote under `epoch`."""
@@ -98,39 +98,42 @@ class Lane:
         self.keys.append(self.key())
         self.records.append(record)
         self.epochs.append(epoch)
-        self.passed = None
+        self.last_passed = None
         self.bytes += len(record.payload)
 
     def take(self, count: int, *, is_silent: bool = False) -> OffsetMove:
-        """Remove the first `count` records, and return how the partition's offset moves with them."""
+        """Remove the first `count` records, and return how the partition's offset moves with them.
+
+        A move of 0 records only carries a notice to other workers, unless offsets without a record were passed over.
+        """
         is_all = count == len(self.records)
         if count:
             self.taken_ms = self.keys[count - 1] >> _TIME_SHIFT
 
         # where the offset moves to, and which record it leaves behind it
         following = self.position if is_all else self.records[count - 1].offset + 1 if count else self.written
-        last = self.passed if is_all and self.passed is not None else self._last_of(count)
-        passed = following - self.written - count
+        last = self.last_passed if is_all and self.last_passed is not None else self._last_of(count)
+        skipped = following - self.written - count
 
         self.bytes -= sum([len(record.payload) for record in self.records[:count]])
         del self.keys[:count], self.records[:count], self.epochs[:count]
         if is_all:
-            self.passed = None
+            self.last_passed = None
 
         expected, self.written = self.written, following
-        self.notice = self.news(is_silent=is_silent)
+        self.last_notice = self.make_notice(is_silent=is_silent)
         return OffsetMove(
             expected,
             following,
             self.taken_ms,
-            passed=passed,
+            passed=skipped,
             last=last,
-            ahead_ms=self.notice.ahead_ms,
+            ahead_ms=self.last_notice.ahead_ms,
             is_silent=is_silent,
         )
 
-    def news(self, *, is_silent: bool) -> Notice:
-        """Return what other workers should know of the lane now."""
+    def make_notice(self, *, is_silent: bool) -> Notice:
+        """Return the notice that other workers should have of the lane now."""
         return Notice(self.written, self.keys[0] >> _TIME_SHIFT if self.keys else None, is_silent)
 
     def _last_of(self, count: int) -> LastRecord | None:
@@ -219,7 +222,7 @@ class Lanes:
         lane.at_end = False
         lane.position = offset + 1
         if record is None:
-            lane.passed = LastRecord(offset, epoch, digest_of(value))
+            lane.last_passed = LastRecord(offset, epoch, digest_of(value))
         else:
             lane.add(record, epoch)
 
@@ -289,17 +292,17 @@ class Lanes:
         batch = Batch()
         if all(lane.records for lane in waited_for):
             limits = [lane.keys[-1] for lane in waited_for]
-            limits += [] if limit_ms is None else [(limit_ms + 1 << _TIME_SHIFT) - 1]
+            limits += [] if limit_ms is None else [((limit_ms + 1) << _TIME_SHIFT) - 1]  # that millisecond's last key
             self._fill(batch, lanes, min(limits, default=None), records_max, now=now)
             self.is_ahead = not batch.moves and any(lane.records for lane in lanes)
 
-        # lanes that give no record have news for other workers
+        # lanes that give no record may need a new notice: a move of 0 records carries it
         for lane in self._lanes.values():
             is_silent = lane.partition in silent
-            may_be_news = bool(lane.records) and (bool(batch.moves) or self.is_ahead)
-            if lane.partition in batch.moves or not (may_be_news or is_silent != lane.notice.is_silent):
+            may_be_new = bool(lane.records) and (bool(batch.moves) or self.is_ahead)
+            if lane.partition in batch.moves or not (may_be_new or is_silent != lane.last_notice.is_silent):
                 continue
-            if lane.news(is_silent=is_silent) != lane.notice:
+            if lane.make_notice(is_silent=is_silent) != lane.last_notice:
                 batch.moves[lane.partition] = lane.take(0, is_silent=is_silent)
         return batch if batch.moves else None
 

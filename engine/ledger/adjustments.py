@@ -1,4 +1,7 @@
-"""Define the adjustment: the source event that gives members at a promotion what another generation gives them."""
+"""Define the adjustment: the source event by which `promote --as adjust` brings a balance to another generation's.
+
+`guerdon adjust` writes no adjustment but a `schemas.events.Decision`, whose action is `adjust`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _NAME_DIGITS = 32
 class Adjustment(MemberEvent, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """Add `amount` to a member's balance of a unit (below 0: subtract), so that it is what generation `towards` gives.
 
-    An adjustment counts in the generation that was live when it was written, and in those that repeat it; in no other.
+    It is written into the one source log, which every generation reads, but it makes up for a difference that only one
+    has: the generation that was live at that promotion. So it counts there, and in generations that repeat that one,
+    and in no other. `counts` decides by the set of generations towards which members were adjusted in the generation
+    that is judged. Where events are judged live there is no such set: whatever is written then counts.
     """
 
     towards: int
@@ -46,5 +52,10 @@ def adjustment(towards: int, member_id: str, unit: str, amount: int, at_ms: int)
 
 
 def counts(event: Event | None, counted: frozenset[int]) -> bool:
-    """Whether an event counts; an adjustment does only where `counted` has the generation that it is towards."""
+    """Whether an event counts in a generation that is judged again.
+
+    All do but adjustments that were written while another one was live. `counted` has the generations towards which
+    members were adjusted while this one was live, or the one that it repeats
+    (`engine.store.generations.adjustments.counted_in`).
+    """
     return type(event) is not Adjustment or event.towards in counted

@@ -46,7 +46,10 @@ if TYPE_CHECKING:
     Step = Callable[[Cursor, Work], None]
 
 ATTEMPTS_MAX = 20
-"""How often a batch is tried, deadlocks and races included; each race has a winner, so the last try is far away."""
+"""How often a batch is tried, deadlocks and races included.
+
+Somebody wins each race, so a batch rarely needs more than a few tries.
+"""
 
 
 Done = TypeVar("Done")
@@ -89,7 +92,7 @@ class LiveTransaction:
         self._look_ups = LookUps()
         self._closings = contests.Closings()
 
-        # how the live generation is held in its place
+        # how the live generation is locked, so that no promotion replaces it meanwhile
         self._stillness: Stillness | None = None
         self._lock_live = live_generation.lock_live
         with self._connection, self._connection.cursor() as cursor:
@@ -161,7 +164,7 @@ class LiveTransaction:
             return self._until_committed(partial(self._attempt_together, batches))[0]
         except StepFailed as failure:
             raise CannotGoOn(f"what was to be written cannot be ({failure}); nothing was written") from failure
-        except EvaluationFailed as failure:  # each attempt finds one batch more that cannot be judged
+        except EvaluationFailed as failure:  # each attempt stops at the next such batch, and the tries ran out
             raise CannotGoOn(
                 f"of what was to be written together, more than {ATTEMPTS_MAX - 1} batches cannot be judged; nothing "
                 "was written"
@@ -206,7 +209,8 @@ class LiveTransaction:
                 judge_of = partial(self._loader.judge, cursor)
                 contests.close_ended(cursor, judge_of, until_ms, save.report_tier, self._lock_live)
         except Exception as error:
-            if not is_data(error):  # a constraint is no race here: nobody else writes while every head is held
+            # a broken constraint cannot be a race here, as this transaction holds all heads: it is bad data
+            if not is_data(error):
                 raise
             with self._connection, self._connection.cursor() as cursor:
                 contests.set_aside(cursor, error)
@@ -300,7 +304,7 @@ class LiveTransaction:
             raise
 
     def _fence(self, cursor: Cursor, work: Work) -> None:
-        """Lock the live generation in its place, and the batch's offsets, unless another worker has moved them."""
+        """Lock the live generation, so that none replaces it, and the batch's offsets, if no worker has moved them."""
         work.generation = self._lock_live(cursor)
         if to_pass := offsets.compare_and_set(cursor, work.batch.moves):
             offsets.refuse_passing(to_pass, [*work.batch.admitted, *work.batch.set_aside])

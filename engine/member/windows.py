@@ -26,7 +26,9 @@ LATE_MS = 7 * 86_400_000
 SLACK_MS = 4 * 86_400_000
 """How much the length of a window may vary, in ms: a month has 28 to 31 days."""
 VALUES_MAX = 32
-"""Values of a field for which a limit counts in a member's memory; the first of more moves to `MemberState.ended`."""
+"""Values of a field that a limit counts in a member's memory; beyond this number the oldest moves to
+`MemberState.ended`.
+"""
 
 
 def windows_with(at_ms: int, instants: Sequence[int], before: Callable[[int], int]) -> Iterator[tuple[int, int]]:
@@ -87,7 +89,7 @@ class Window(Struct, array_like=True, gc=False):
                 del instants[0], self.amounts[0], self.times[0]
                 self.forgotten_ms = keep_from_ms
             else:
-                self.forget(keep_from_ms)
+                self.drop(keep_from_ms)
 
         # an entry in order stands at the end
         if not instants or at_ms > instants[-1]:
@@ -127,15 +129,18 @@ class Window(Struct, array_like=True, gc=False):
             self.amounts[place] = max(least, bounded(self.amounts[place] - amount))
             self.times[place] = max(self.times[place] - times, 0)
 
-    def forget(self, upto_ms: int) -> None:
-        """Drop the entries up to an instant."""
+    def drop(self, upto_ms: int) -> None:
+        """Remove the entries up to an instant for good: from then on the window answers for later instants only."""
         gone = bisect_right(self.instants, upto_ms)
         if gone:
             self.forgotten_ms = upto_ms
             del self.instants[:gone], self.amounts[:gone], self.times[:gone]
 
-    def let_go(self, upto_ms: int) -> Iterator[tuple[int, int, int]]:
-        """Drop the entries up to an instant, and yield the instant, the amount and the times of each."""
+    def pop(self, upto_ms: int) -> Iterator[tuple[int, int, int]]:
+        """Remove the entries up to an instant, and yield the instant, the amount and the times of each.
+
+        The caller keeps them elsewhere, so `forgotten_ms` moves to the last of them only, and not on to `upto_ms`.
+        """
         gone = bisect_right(self.instants, upto_ms)
         if gone:
             self.forgotten_ms = self.instants[gone - 1]
@@ -144,7 +149,7 @@ class Window(Struct, array_like=True, gc=False):
 
     def _merge(self) -> None:
         """Merge the older half in pairs, each pair at its later instant."""
-        half = len(self.instants) // 4 * 2
+        half = len(self.instants) // 4 * 2  # an even number, about half
         self.instants[:half] = self.instants[1:half:2]
         self.amounts[:half] = [
             bounded(one + other) for one, other in zip(self.amounts[0:half:2], self.amounts[1:half:2], strict=True)

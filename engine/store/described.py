@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 INSTANT = "timestamptz"
 
+OF_ROW = "in the row's `unit`; money in minor units"
+"""The unit of an amount in a view whose rows name theirs in a column `unit`."""
+
 
 class Column(NamedTuple):
     """Describe one column: its type as PostgreSQL names it, what it means, and in which unit where it counts."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.store.described import INSTANT, Column, View
+from engine.store.described import INSTANT, OF_ROW, Column, View
 
-_OF_LOT = "the lot's"
+_OF_LOT = "in the lot's `unit`; money in minor units"
 _GENERATION = (
     Column("generation", "integer", "The evaluation of the log that the row is of"),
     Column("live", "boolean", "Whether that is the live one; ask for live rows, or for one generation"),
@@ -106,20 +106,21 @@ REDEMPTION = View(
     (
         *_GENERATION,
         _SHARD,
-        Column("seq", "bigint", "Position in the shard's source log of the request that was met, or the first one"),
+        Column("seq", "bigint",
+               "Position in the shard's source log of the request that succeeded; if none did, of the first"),
         _MEMBER,
         Column("redemption_id", "text", "The redemption: a member has one of a name"),
         Column("reward", "text", "The reward of the catalogue; empty where an amount alone was asked for"),
         Column("unit", "text", "points, or the currency code of cash"),
-        Column("asked", "bigint", "The amount asked for; empty where the reward has the price", "that of the row"),
-        Column("reserved", "numeric", "How much was set aside", "that of the row"),
-        Column("captured", "numeric", "How much was taken", "that of the row"),
-        Column("restored", "numeric", "How much of that came back, also by refunds of the order", "that of the row"),
+        Column("asked", "bigint", "The amount asked for; empty where the reward has the price", OF_ROW),
+        Column("reserved", "numeric", "How much was set aside", OF_ROW),
+        Column("captured", "numeric", "How much was taken", OF_ROW),
+        Column("restored", "numeric", "How much of that came back, also by refunds of the order", OF_ROW),
         Column("order_id", "text", "The order that it pays for; empty where it names none"),
         Column("order_amount", "bigint", "What that order costs, as the request says", "minor units"),
         Column("outcome", "text", "refused, reserved (still open), captured, voided (nothing was taken), or restored "
                "(all came back)"),
-        Column("reason", "text", "Why it was refused; of a voided one lapsed or erased, or empty: the shop did"),
+        Column("reason", "text", "Why it was refused; if voided: lapsed, erased, or empty where the shop voided it"),
         Column("occurred_at", INSTANT, "When it was asked for"),
         Column("recorded_at", INSTANT, "When the request was admitted, by PostgreSQL's clock"),
         Column("day", "date", f"The local day of occurred_at, {_DAY}"),
@@ -141,7 +142,9 @@ COHORT = View(
         Column("rule_id", "text", "The rule that let them in"),
         Column("version", "integer", "The version of the programme that the rule is of"),
         Column("treat", "integer", "How many that rule treats", "members of 10,000"),
-        Column("crossed", "boolean", "Whether a rule of that salt has since treated them as of the other arm"),
+        Column(
+            "crossed", "boolean", "Whether a rule of that salt has since treated them as if they were in the other arm"
+        ),
         Column("recorded_at", INSTANT, "When the event was admitted, by PostgreSQL's clock"),
         Column("day", "date", f"The local day of entered_at, {_DAY}"),
     ),
@@ -160,8 +163,8 @@ MEMBER_DAY = View(
         Column("granted", "numeric", "What rules gave on it, on hold or not, taken back later or not", "points"),
         Column("captured", "numeric", "What redemptions took on it", "points"),
         Column("restored", "numeric", "What came back on it of what redemptions took", "points"),
-        Column("expired", "numeric", "What lapsed on it, less what was reversed of lapsed points; without erased ones",
-               "points"),
+        Column("expired", "numeric",
+               "Points that expired on it, less those reversed later; points lost by erasure not included", "points"),
         Column("shares", "bigint", "Shares", "events"),
         Column("activities", "bigint", "Activities", "events"),
     ),

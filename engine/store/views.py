@@ -7,16 +7,13 @@ This table is the one source, with `engine.store.fact_views` for what the source
 
 from __future__ import annotations
 
-from engine.store.described import INSTANT, Column, Function, View
+from engine.store.described import INSTANT, OF_ROW, Column, Function, View
 from engine.store.fact_views import FACTS
 from engine.store.reward_fact_views import REWARD_FACTS
 
 __all__ = ["Column", "Function", "View"]  # others import them from here
 
 SCHEMA = "What members have earned, spent and reached: views that analysts read, and functions that answer as of a time"
-
-OF_ROW = "that of the row; money in minor units"
-"""The unit of an amount in a row that names its unit."""
 
 ACCOUNTS = "issued, pending, active, reserved, spent, expired, reversed or debt"
 

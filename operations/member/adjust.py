@@ -1,4 +1,8 @@
-"""Record operators' decisions as source events like any other, and return the reward events that they led to."""
+"""Record operators' decisions as source events like any other, and return the reward events that they led to.
+
+`guerdon adjust` makes a `Decision`. An `engine.ledger.adjustments.Adjustment` is something else: what
+`promote --as adjust` writes.
+"""
 
 from __future__ import annotations
 

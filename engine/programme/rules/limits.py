@@ -190,7 +190,7 @@ class LimitCount:
 
     def let_end(self, state: MemberState, value: str | None, window: Window, upto_ms: int, ended_ms: int) -> None:
         """Move the entries of a window up to an instant to the uses of ended periods."""
-        for instant, amount, times in window.let_go(upto_ms):
+        for instant, amount, times in window.pop(upto_ms):
             _let_end(state, self._name(value), LimitUse(instant, amount, times), ended_ms)
 
     def enter_ended(self, state: MemberState, value: str | None, at_ms: int, amount: int, times: int) -> None:
