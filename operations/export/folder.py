@@ -44,10 +44,12 @@ class File(Struct, frozen=True):
     sha256: str
 
 
-class Part(Struct, frozen=True):
-    """Describe the files of one view: its columns as name and type, and each file by its path."""
+class Part(Struct, frozen=True, rename={"layout": "columns"}):
+    """Describe the files of one view, each file by its path."""
 
-    columns: list[list[str]]
+    layout: list[list[str]]
+    """`Dataset.layout`, the name and type of each column; the manifest calls it `columns`."""
+
     files: dict[str, File]
 
 

@@ -81,13 +81,15 @@ def export(
             old = read_manifest(folder)
             if old is not None and old.database != archives.database_name(cursor):
                 raise InputError(f"{folder} holds the export of another database; name a new folder")
+
+        # complete what an interrupted export left
         finish(folder, old)
 
         # the cells that are missing or outdated in the folder
         work = _Export(connection, folder, since_ms, report, observe)
         manifest = work.run(old)
 
-        # the manifest makes the new files the export, and they take their names
+        # writing the manifest commits the export; then the files get their final names
         observe("before manifest")
         manifests.write(folder, manifest)
         observe("after manifest")
@@ -181,7 +183,7 @@ class _Export:
     def _unchanged(self, dataset: Dataset, present: dict[Cell, Content], old: Manifest | None) -> dict[str, File]:
         """Return the files that hold their cells as they are now, and note those that somebody else has changed."""
         part = None if old is None else old.parts.get(dataset.view)
-        if part is None or part.columns != dataset.layout:
+        if part is None or part.layout != dataset.layout:
             return {}
 
         unchanged = {}
