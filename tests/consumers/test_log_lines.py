@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from consumers.health.logging import HELD_BACK_S, LINES_MAX, HoldBack
+from engine.store.session import watched
 from projections.projector import RETRY_S_FIRST, Projector
+from tests.places import DOCS, ORDER, ROOT, project_files
 from tests.system.workers import eventually
 
 if TYPE_CHECKING:
@@ -145,6 +149,29 @@ def test_the_projector_and_the_fold_of_facts_say_under_their_own_names_that_they
     said = {line["event"]: {**line, "why": "the disk is full"} for line in lines}
     assert set(said) == {"projector pauses", "fold of facts pauses"}
     assert len(printed([(0.0, line) for line in said.values()])) == 2, "neither holds the other's line back"
+
+
+def events_in(source: str) -> set[str]:
+    """Return the events of the log lines that a module writes, but for those that it puts together."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
+    return {
+        call.args[0].value
+        for call in calls
+        if ast.unparse(call.func) in {"log.info", "log.warning", "log.error"}
+        and isinstance(call.args[0], ast.Constant)
+        and isinstance(call.args[0].value, str)
+    }
+
+
+def test_each_line_of_a_worker_has_a_row_that_says_what_to_do() -> None:
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    table = page.split("\n## What each log line means\n")[1].split("\n## ")[0]
+    rows = {event for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for event in re.findall(r"`(.+?)`", row)}
+    sources = [path for path in project_files() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ORDER]
+    written = {event for path in sources for event in events_in(path.read_text(encoding="utf-8"))}
+    assert len(written) > 30
+    assert written - rows == set()
+    assert {f"{who} waits" for who in watched.SERVING.values()} - rows == set()
 
 
 @pytest.fixture(autouse=True)

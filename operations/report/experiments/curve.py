@@ -33,9 +33,9 @@ WITH {ENTRY}, {PURCHASE}, ordered AS (
 
 
 def curve_of(of: Frame, experiment: Experiment) -> list[dict[str, Any]]:
-    """Return for each period with an entry or an order the sizes, the difference and its interval up to its end.
+    """Return the sizes, the difference and its interval up to the end of each period with an entry or an order.
 
-    Each has the period's name as `k`, by which forms make it a column.
+    The key `k` is the period's name, under which `forms/tables.py` lays the row out.
     """
     rows = of.rows(
         f"""
