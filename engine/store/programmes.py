@@ -318,6 +318,18 @@ def rules_document(programme: Programme) -> dict[str, dict[str, Any]]:
     return {rule.id: {"campaign": rule.campaign, "phase": rule.phase.value} for rule in programme.rules}
 
 
+def complete(cursor: Cursor) -> None:
+    """Compute the cohorts and the rules of versions without them, as an archive of an earlier release brings them."""
+    cursor.execute("SELECT version, body FROM guerdon.programme_version WHERE rules = '{}' ORDER BY version")
+    for version, body in cursor.fetchall():
+        programme = load_programme(body, f"version {version}", was_activated=True).programme
+        if programme is not None:
+            cursor.execute(
+                "UPDATE guerdon.programme_version SET cohorts = %s, rules = %s WHERE version = %s",
+                (Json(cohorts_document(programme)), Json(rules_document(programme)), version),
+            )
+
+
 def with_digest(cursor: Cursor, digest: str) -> int | None:
     """Return the newest version with this digest, None where there is none."""
     cursor.execute("SELECT max(version) FROM guerdon.programme_version WHERE digest = %s", (digest,))

@@ -16,7 +16,7 @@ import psycopg2
 from msgspec import UNSET
 
 from engine.meaning import FIRST, MEANING
-from engine.store import archives, digest_secret
+from engine.store import archives, digest_secret, programmes
 from engine.store.archives import ARCHIVED
 from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, as_owner, connect, transaction
@@ -153,6 +153,9 @@ def _take_in(
                 raise
             why = " ".join(str(error).split("\n", 1)[0].split())
             raise AnswerIsNo(f"{path} is not what an export writes ({why}); bring it back from a copy") from None
+
+    # what earlier releases did not keep beside a version follows from its file
+    programmes.complete(cursor)
 
     # the keys
     if keys is not None:

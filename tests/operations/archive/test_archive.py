@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import signal
 import subprocess
@@ -33,10 +35,12 @@ from operations.verify.checks import verify as verify_database
 from schemas.errors import AnswerIsNo, InputError
 from schemas.events import Erasure, Signup
 from schemas.partitioning import shard_of
+from tests.engine.history.test_cohort_versions import of_an_earlier_release
 from tests.engine.history.test_replay import PLAIN, WITH_BIRTHDAY, written
 from tests.engine.live.test_contests import PROGRAMME as RACE
 from tests.engine.live.test_referrals import PROGRAMME, crossing, drain, signup, statuses, taken_in
 from tests.operations.archive.comparison import assert_same, bought, consumed, copied, given, live, table
+from tests.operations.archive.test_folder import resealed
 from tests.strategies.replays import everything, repeated, rows
 from tests.system.batches import SCHEMAS, admitted, commit, purchase
 from tests.system.load import START_MS, activate
@@ -173,6 +177,38 @@ def test_closed_months_and_what_was_expected_then_come_back(
     assert (close["month"], close["closed_at"], close["actor"]) == ("2024-05", "2024-06-02T08:00:00Z", "fin")
     assert (close["closing_gross"], close["closing_debt"]) == (7, 3)
     assert table(other_database_url, "estimate", "t.*") == table(database_url, "estimate", "t.*")
+
+
+@pytest.mark.parametrize("lacking", [{"rules"}, {"rules", "cohorts", "enters_cohorts"}])
+def test_an_archive_of_before_rules_were_kept_brings_them_by_the_files_of_its_versions(
+    lacking: set[str], database_url: str, other_database_url: str, tmp_path: Path
+) -> None:
+    trial = "- {id: trial, on: purchase, cohort: {salt: s, treat: 30%}, campaign: c, give: [{points: 2}]}\n"
+    activate(database_url, PLAIN + trial)
+    of_an_earlier_release(database_url)
+    bought(database_url, *range(10))
+    before = ruled(database_url)
+    export(database_url, tmp_path / "archive", keys=tmp_path / "keys")
+
+    def without(body: bytes) -> bytes:
+        lines = list(csv.DictReader(body.decode().splitlines(keepends=True)))
+        short = io.StringIO()
+        writer = csv.DictWriter(short, [name for name in lines[0] if name not in lacking], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(lines)
+        return short.getvalue().encode()
+
+    resealed(tmp_path / "archive", "programme_version", without)
+    restore(other_database_url, tmp_path / "archive", keys=tmp_path / "keys")
+    assert_same(database_url, other_database_url)
+    assert ruled(other_database_url) == before
+    assert before == [("r", None, None, None), ("trial", "c", "s", 3_000)]
+
+
+def ruled(database_url: str) -> list[tuple[object, ...]]:
+    with transaction(database_url) as cursor:
+        cursor.execute("SELECT rule_id, campaign, salt, treat FROM reward.rule ORDER BY rule_id")
+        return cursor.fetchall()
 
 
 def test_only_an_empty_database_is_filled(database_url: str, tmp_path: Path) -> None:
