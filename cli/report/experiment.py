@@ -102,6 +102,7 @@ def _print(document: Mapping[str, Any], row: Mapping[str, Any], *, anyway: bool)
         say("what follows from such arms is left out: find the fault first, or look with --anyway")
         return
     _print_effect(row)
+    _print_segments(row)
     _print_money(row)
     _print_curve(row)
 
@@ -124,7 +125,7 @@ def _print_sizes(row: Mapping[str, Any]) -> None:
     else:
         say(f"the sizes fit the split (p = {check['p']:.2g}; {check['deviation_points']:+.2f} points treated)")
     if row["crossed"]:
-        say(f"{counted(row['crossed'], 'member')} entered both arms and counted in the first")
+        say(f"{counted(row['crossed'], 'member')} changed arms since, as the split was changed: the first arm counts")
 
 
 def _print_effect(row: Mapping[str, Any]) -> None:
@@ -146,10 +147,12 @@ def _print_effect(row: Mapping[str, Any]) -> None:
         else "the intervals below hold for one look at the planned end, and not for looks on the way"
     )
 
-    means = {"treated": effect["mean_treated"], "control": effect["mean_control"]}
-    lines = [(row["metric"], means | effect)]
+    lines = [(row["metric"], _means(effect) | effect)]
     if row["cuped"] is not None:
         lines.append((f"{row['metric']}, the time before taken out", row["cuped"]))
+    if row["winsorised"] is not None:
+        name = f"{row['metric']}, at most {_shown(row['winsorised']['cap'])} a member"
+        lines.append((name, _means(row["winsorised"]) | row["winsorised"]))
     if row["lift"] is not None:
         lines.append(("lift", row["lift"] | {"difference": row["lift"]["lift"]}))
     lines.append(("amount of an order", row["order_amount"]))
@@ -158,6 +161,22 @@ def _print_effect(row: Mapping[str, Any]) -> None:
     if without is not None and row["interference"]["pairs_across"]:
         lines.append((f"{row['metric']}, without referrals across", without))
     print_table(_COLUMNS, [[name, *(_shown(each.get(column)) for column in _COLUMNS[1:])] for name, each in lines])
+
+
+def _means(effect: Mapping[str, Any]) -> dict[str, Any]:
+    return {"treated": effect["mean_treated"], "control": effect["mean_control"]}
+
+
+def _print_segments(row: Mapping[str, Any]) -> None:
+    rows = []
+    for kind in ("customer", "tier"):
+        for value, each in row["segments"].get(kind, {}).items():
+            members = each["members_treated"] + each["members_control"]
+            shown = _means(each) | each | {"p": each["p_holm"]}
+            rows.append([f"{kind}: {value}", members, *(_shown(shown[column]) for column in _COLUMNS[1:])])
+    if rows:
+        title = "by what members were when they entered: exploratory; what stands out wants an experiment of its own"
+        print_table(["", "members", *_COLUMNS[1:]], rows, title=title)
 
 
 def _print_money(row: Mapping[str, Any]) -> None:

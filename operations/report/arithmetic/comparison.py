@@ -1,13 +1,13 @@
 """Compare two arms at one look: difference, lift, and the difference with the time before taken out.
 
-Sources: Welch 1947; Deng et al., Improving the Sensitivity of Online Controlled Experiments, WSDM 2013 (CUPED); Holm
-1979. Amounts are in the units of the arms' sums.
+Sources: Welch 1947; Fieller 1954; Deng et al., Improving the Sensitivity of Online Controlled Experiments, WSDM 2013
+(CUPED); Holm 1979. Amounts are in the units of the arms' sums.
 """
 
 from __future__ import annotations
 
 from math import sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from operations.report.arithmetic.distributions import normal_quantile, t_quantile, t_sf
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from operations.report.arithmetic.arms import Arm
+
+_Name = TypeVar("_Name")
 
 ALPHA = 0.05
 
@@ -131,9 +133,44 @@ def compare_ratios(treated: Arm, control: Arm, alpha: float = ALPHA) -> Effect |
     return _effect(treated.sum_y / treated.sum_x - control.sum_y / control.sum_x, means, alpha)
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+class Interval(NamedTuple):
+    """Hold the bounds of a number at one look."""
+
+    low: float
+    high: float
+
+
+def fieller(treated: Arm, control: Arm, alpha: float = ALPHA) -> Interval | None:
+    """Return the interval of (difference of the means of y) ÷ (mean of x among the treated) by Fieller's method.
+
+    It holds the ratios r for which Welch's test finds no difference between y - r x of the treated and y of the
+    controls; Student's t has the degrees of freedom of that test at the ratio itself. None where an arm has fewer than
+    two members, without any variance, and where the mean of x may be 0, so that the ratio has no bounds.
+    """
+    if min(treated.n, control.n) < MEMBERS_MIN or not treated.sum_x:
+        return None
+    difference, mean_x = treated.mean_y - control.mean_y, treated.mean_x
+    ratio = difference / mean_x
+    spread = max(0.0, treated.var_y() - 2 * ratio * treated.cov() + ratio**2 * treated.var_x())
+    test = _effect(0.0, [_Mean(spread / treated.n, treated.n), _Mean(control.var_y() / control.n, control.n)], alpha)
+    if test.high is None:
+        return None
+
+    # the ratios lie between the roots of a parabola, which opens upwards where x is known to have a mean
+    square = (test.high / test.se) ** 2
+    opening = mean_x**2 - square * treated.var_x() / treated.n
+    if opening <= 0:
+        return None
+    middle = (difference * mean_x - square * treated.cov() / treated.n) / opening
+    least = (difference**2 - square * (treated.var_y() / treated.n + control.var_y() / control.n)) / opening
+    half = sqrt(max(0.0, middle**2 - least))
+    return Interval(middle - half, middle + half)
+
+
+def holm(p_values: Mapping[_Name, float]) -> dict[_Name, float]:
     """Return each p adjusted for their number by Holm's method: at most one false alarm in 1/alpha sets of tests."""
-    adjusted, highest = {}, 0.0
+    adjusted: dict[_Name, float] = {}
+    highest = 0.0
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda each: each[1])):
         highest = max(highest, min(1.0, p * (len(p_values) - rank)))
         adjusted[name] = highest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.programme.model import Arm, CohortMetric
 from operations.report.arithmetic import arms
 from operations.report.arithmetic.comparison import welch
-from operations.report.experiments.exposure import ENTRY, PURCHASE
+from operations.report.experiments.members import ENTRY, PURCHASE
 
 if TYPE_CHECKING:
     from operations.report.experiments.exposure import Experiment

@@ -1,23 +1,20 @@
-"""Read who entered an experiment, and sum up by arm what members have bought and got since they entered.
-
-An experiment is a salt of the programme's cohorts: rules that share it divide members alike. A member belongs to the
-arm of the first `cohort.entered` of that salt. *Since* means from the entering event on, by (`occurred_at`, `seq`): the
-order that let the member in counts, and a late order that lies before it does not.
-"""
+"""Sum up by arm what the members of an experiment have bought and got since they entered it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.programme.model import Arm, CohortMetric
 from engine.store import programmes
 from operations.report.arithmetic import arms
-from operations.report.orders import ORDERS
+from operations.report.experiments.members import members
 from operations.report.rewards import unknown_uses
+from operations.report.split import split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from fractions import Fraction
 
     from operations.report.frame import Frame
@@ -25,107 +22,36 @@ if TYPE_CHECKING:
 TREAT_ALL = 10_000
 
 MEASURES = (
-    "y", "x", "net", "sales", "refunded", "refusals", "redemptions", "points_redeemed", "cost", "profit",
+    "y", "x", "capped", "net", "sales", "refunded", "refusals", "redemptions", "points_redeemed", "cost",
+    "cost_of_rules", "profit",
 )  # fmt: skip
 """Name the measures that are summed up over members.
 
-`y` is the experiment's metric since entering, `x` the same before. All others are since then: net of orders, orders
-with a net above 0, refunds, refusals, redemptions and their points, the cost of rewards, and margin x net less that.
+`y` is the experiment's metric since entering, `x` the same before, and `capped` is `y` or the cap, if that is less. All
+others are since entering: net of orders, orders with a net above 0, refunds, refusals, redemptions and their points,
+the cost of rewards, that of the rewards of the experiment's own rules, and margin x net less the cost.
 """
 
-_SUMS = ", ".join(f"coalesce(sum({name}), 0), coalesce(sum({name} * {name}), 0)" for name in MEASURES)
+PRODUCTS = (("y", "x"), ("net", "sales"), ("net", "cost_of_rules"), ("profit", "cost_of_rules"))
+"""The measures whose products are summed up over members, too."""
 
-ENTRY = """entry AS (
-    SELECT DISTINCT ON (e.shard, e.member_id) e.shard, e.member_id, e.item AS arm, e.seq, e.occurred_at,
-           min(e.item) OVER everyone <> max(e.item) OVER everyone AS is_crossed
-    FROM guerdon.reward_event e JOIN guerdon.programme_version v ON v.version = e.rule_version
-    WHERE e.generation = %(generation)s AND e.type = 'cohort.entered'
-      AND e.item IS NOT NULL AND e.debit IS NULL  -- as the index has it
-      AND e.recorded_at < %(known_at)s AND e.occurred_at < %(cut)s
-      AND v.cohorts -> e.rule_id ->> 'salt' = %(salt)s
-    WINDOW everyone AS (PARTITION BY e.shard, e.member_id)
-    ORDER BY e.shard, e.member_id, e.pos
-)"""
-"""Find who entered by salt, generation, known_at and cut; the first row a member is the one that counts."""
+CAPPED_AT = 0.99
+"""The share of members, of both arms together, whose metric is at most the cap."""
 
-PURCHASE = f"""{ORDERS}, purchase AS (
-    SELECT n.shard, n.member_id, n.arm, o.occurred_at, o.seq, o.net, o.amount - o.net AS refunded,
-           (o.occurred_at, o.seq) >= (n.occurred_at, n.seq) AS is_since
-    FROM entry n JOIN orders o ON o.shard = n.shard AND o.member_id = n.member_id
-)"""
-"""Find the orders of those who entered, each with its refunds as they are known, from before and since."""
+SEGMENTS = ("customer", "tier")
+"""Name the segments of members by their state when they entered: new or returning customers, and their tier."""
+
+_SUMS = ", ".join(
+    [f"coalesce(sum({name}), 0), coalesce(sum({name} * {name}), 0)" for name in MEASURES]
+    + [f"coalesce(sum({one} * {other}), 0)" for one, other in PRODUCTS]
+)
 
 _ARMS = f"""
-WITH {ENTRY}, referral AS MATERIALIZED (          -- by hashed lookups, which no estimate turns into a loop over members
-    SELECT r.member_id AS referee, r.item AS referrer,
-           CASE WHEN r.member_id IN (SELECT member_id FROM entry WHERE arm = 'treated') THEN 'treated'
-                WHEN r.member_id IN (SELECT member_id FROM entry WHERE arm = 'control') THEN 'control'
-           END AS referee_arm,
-           CASE WHEN r.item IN (SELECT member_id FROM entry WHERE arm = 'treated') THEN 'treated'
-                WHEN r.item IN (SELECT member_id FROM entry WHERE arm = 'control') THEN 'control'
-           END AS referrer_arm
-    FROM guerdon.reward_event r
-    WHERE r.generation = %(generation)s AND r.type = 'referral.attributed' AND r.reason IS DISTINCT FROM 'released'
-      AND r.recorded_at < %(known_at)s AND r.occurred_at < %(cut)s
-), pair AS MATERIALIZED (                         -- both are in the experiment
-    SELECT referee, referrer, referee_arm <> referrer_arm AS is_across
-    FROM referral WHERE referee_arm IS NOT NULL AND referrer_arm IS NOT NULL
-), across AS (
-    SELECT referee AS member_id FROM pair WHERE is_across UNION SELECT referrer FROM pair WHERE is_across
-), {PURCHASE}, price AS (
-    SELECT * FROM unnest(%(units)s::text[], %(items)s::text[], %(prices)s::numeric[]) AS p (unit, item, price)
-), reward AS (
-    SELECT n.shard, n.member_id, e.seq, e.type::text AS type, e.rule_id = ANY(%(rules)s) AS is_ours,
-           CASE WHEN e.type::text LIKE '%%.restored' OR e.type = 'gift.revoked' THEN -e.amount ELSE e.amount END
-           AS amount,
-           CASE WHEN e.type = 'coupon.issued' THEN NULL WHEN e.type::text LIKE 'points.%%' THEN %(per_point)s::numeric
-           WHEN e.type::text LIKE 'cash.%%' THEN 1 ELSE p.price END AS price
-    FROM entry n
-    JOIN guerdon.reward_event e ON e.generation = %(generation)s AND e.shard = n.shard AND e.member_id = n.member_id
-    LEFT JOIN price p ON p.unit = e.unit AND p.item = e.item
-    WHERE e.recorded_at < %(known_at)s AND e.occurred_at < %(cut)s
-      AND (e.occurred_at, e.seq) >= (n.occurred_at, n.seq)
-      AND (e.type IN ('points.captured', 'points.restored', 'cash.captured', 'cash.restored', 'coupon.used',
-                      'gift.awarded', 'gift.revoked')
-           OR (e.type = 'coupon.issued' AND %(are_uses_unknown)s)  -- then each coupon may have cost something
-           OR (e.type = 'reward.refused' AND e.reason <> 'cohort_control'))
-), part AS (                                      -- a row for each thing of a member, to be added up once
-    SELECT shard, member_id, arm, is_crossed, NULL::boolean AS is_since, 0::numeric AS amount, 0::numeric AS refunded,
-           NULL::text AS type, NULL::bigint AS seq, false AS is_ours, NULL::numeric AS price
-    FROM entry
-    UNION ALL
-    SELECT shard, member_id, NULL, NULL, is_since, net, refunded, 'purchase', NULL, false, NULL FROM purchase
-    UNION ALL
-    SELECT shard, member_id, NULL, NULL, NULL, amount, 0, type, seq, is_ours, price FROM reward
-), added AS (
-    SELECT member_id, max(arm) AS arm, bool_or(is_crossed) AS is_crossed,
-           coalesce(sum(amount) FILTER (WHERE is_since), 0) AS net,
-           coalesce(sum(amount) FILTER (WHERE NOT is_since), 0) AS net_before,
-           (count(*) FILTER (WHERE is_since))::numeric AS orders,
-           (count(*) FILTER (WHERE NOT is_since))::numeric AS orders_before,
-           (count(*) FILTER (WHERE is_since AND amount > 0))::numeric AS sales,
-           coalesce(sum(refunded) FILTER (WHERE is_since), 0) AS refunded,
-           (count(*) FILTER (WHERE type = 'reward.refused'))::numeric AS refusals,
-           (count(DISTINCT seq) FILTER (WHERE type = 'points.captured'))::numeric AS redemptions,
-           coalesce(sum(amount) FILTER (WHERE type IN ('points.captured', 'points.restored')), 0) AS points_redeemed,
-           coalesce(sum(amount * price) FILTER (WHERE type <> 'reward.refused'), 0) AS cost,
-           coalesce(sum(amount * price) FILTER (WHERE type <> 'reward.refused' AND is_ours), 0) AS cost_of_rules,
-           count(*) FILTER (WHERE type NOT IN ('reward.refused', 'purchase', 'coupon.issued') AND price IS NULL)
-           AS unpriced,
-           count(*) FILTER (WHERE type = 'coupon.issued') AS coupons
-    FROM part GROUP BY shard, member_id
-), member AS (
-    SELECT a.*, member_id IN (SELECT member_id FROM across) AS is_across,
-           CASE WHEN %(is_net)s THEN net ELSE orders END AS y,
-           CASE WHEN %(is_net)s THEN net_before ELSE orders_before END AS x,
-           %(margin)s::numeric * net - cost AS profit
-    FROM added a
-)
-SELECT arm, is_across, count(*), count(*) FILTER (WHERE is_crossed), coalesce(sum(cost_of_rules), 0),
-       coalesce(sum(unpriced), 0), coalesce(sum(coupons), 0),
+SELECT arm, grouping(is_across) = 0, is_across, {", ".join(SEGMENTS)}, (SELECT y FROM cap),
        (SELECT count(*) FROM pair), (SELECT count(*) FROM pair WHERE pair.is_across),
-       sum(x * y), sum(net * sales), {_SUMS}
-FROM member GROUP BY arm, is_across
+       count(*), count(*) FILTER (WHERE is_crossed), sum(treat), count(*) FILTER (WHERE y > cap),
+       coalesce(sum(unpriced), 0), coalesce(sum(coupons), 0), {_SUMS}
+FROM member GROUP BY GROUPING SETS ((arm, is_across), {", ".join(f"(arm, {name})" for name in SEGMENTS)})
 """
 
 
@@ -152,40 +78,50 @@ class Money(NamedTuple):
     margin: Fraction | None
 
 
-class Sums(NamedTuple):
-    """Hold the sums over some members of one arm."""
+class Counts(NamedTuple):
+    """Count some members of one arm, and what they have."""
 
     members: int
     crossed: int
-    cost_of_rules: float
-    """The cost of what the experiment's own rules gave, in minor units."""
+    """Members whom a rule has since treated as of the other arm."""
 
+    treats: int
+    """By how many of 10,000 each member was to be treated when they entered, over all members."""
+
+    beyond_cap: int
     unpriced: int
     """Rewards whose cost the programme does not say."""
 
     coupons: int
     """Coupons that may have been used without the log saying so."""
 
-    pairs: int
-    """Referrers and referees who are both in the experiment, in either arm."""
 
-    pairs_across: int
-    sum_xy: float
-    sum_net_sales: float
-    sums: dict[str, float]
-    squares: dict[str, float]
+class Sums(NamedTuple):
+    """Hold the sums over some members of one arm."""
+
+    counts: Counts
+    sums: Mapping[str, float]
+    squares: Mapping[str, float]
+    products: Mapping[tuple[str, str], float]
 
     def arm(self, y: str, x: str | None = None) -> arms.Arm:
         """Return the sums of measure `y` and of measure `x`, where their product was summed up, too."""
-        product = {("y", "x"): self.sum_xy, ("net", "sales"): self.sum_net_sales}[y, x] if x else 0
         return arms.Arm(
-            n=self.members,
+            n=self.counts.members,
             sum_y=self.sums[y],
             sum_y2=self.squares[y],
             sum_x=self.sums[x] if x else 0,
             sum_x2=self.squares[x] if x else 0,
-            sum_xy=product,
+            sum_xy=self.products[y, x] if x else 0,
         )
+
+
+class Referrals(NamedTuple):
+    """Count referrers and referees who are both in the experiment."""
+
+    pairs: int
+    pairs_across: int
+    """Those with one of them treated and the other not."""
 
 
 class Pair(NamedTuple):
@@ -214,6 +150,13 @@ class Exposure(NamedTuple):
 
     apart: Both
     """Without the members whom referrals join across the arms."""
+
+    segments: Mapping[str, Mapping[str, Both]]
+    """By each of SEGMENTS, and by the value that members have of it."""
+
+    referrals: Referrals
+    cap: float | None
+    """The cap of the metric; None where nobody has entered."""
 
 
 def experiments_of(of: Frame) -> list[Experiment]:
@@ -247,8 +190,9 @@ def exposure_of(of: Frame, experiment: Experiment, money: Money) -> Exposure:
     """Return the sums of an experiment's arms as known at the report's `known_at`, up to its cut."""
     costs = of.programme.terms.costs
     prices = [*(("gift", *each) for each in costs.gifts), *(("coupon", *each) for each in costs.coupons)]
+    tiers = split(replace(of, by="tier"))
     rows = of.rows(
-        _ARMS,
+        members(tiers) + _ARMS,
         salt=experiment.salt,
         rules=list(experiment.rules),
         is_net=experiment.metric is CohortMetric.NET,
@@ -258,11 +202,50 @@ def exposure_of(of: Frame, experiment: Experiment, money: Money) -> Exposure:
         units=[unit for unit, _, _ in prices],
         items=[item for _, item, _ in prices],
         prices=[price for _, _, price in prices],
+        capped_at=CAPPED_AT,
+        **tiers.parameters,
     )
-    parts = [(Arm(row[0]), row[1], _sums(row[2:])) for row in rows]
-    whole = (_added(sums for name, _, sums in parts if name is arm) for arm in Arm)
-    apart = (_added(sums for name, is_across, sums in parts if name is arm and not is_across) for arm in Arm)
-    return Exposure(Both(*whole), Both(*apart))
+    parts = [_Part(Arm(row[0]), bool(row[1]), row[2], _segment(row[3:5]), _sums(row[8:])) for row in rows]
+    of_all = [part for part in parts if part.is_of_all]
+    by_segment: dict[str, dict[str, list[_Part]]] = {name: {} for name in SEGMENTS}
+    for part in parts:
+        if part.segment is not None:
+            by_segment[part.segment.name].setdefault(part.segment.value, []).append(part)
+    return Exposure(
+        whole=_both(of_all),
+        apart=_both(part for part in of_all if not part.is_across),
+        segments={
+            name: {value: _both(parts) for value, parts in sorted(values.items())}
+            for name, values in by_segment.items()
+        },
+        referrals=Referrals(*rows[0][6:8]) if rows else Referrals(0, 0),
+        cap=_plain(rows[0][5]) if rows else None,
+    )
+
+
+class _Segment(NamedTuple):
+    """Name one of SEGMENTS, and the value that members have of it."""
+
+    name: str
+    value: str
+
+
+class _Part(NamedTuple):
+    """Hold the sums of a part of one arm: of members whom referrals join across the arms or not, or of a segment."""
+
+    arm: Arm
+    is_of_all: bool
+    """Whether it is one of the two parts that make up the arm, and not a segment."""
+
+    is_across: bool | None
+    segment: _Segment | None
+    sums: Sums
+
+
+def _segment(values: tuple[str | None, ...]) -> _Segment | None:
+    """Return the segment of a row, which has a value of one of SEGMENTS at most."""
+    found = [_Segment(name, value) for name, value in zip(SEGMENTS, values, strict=True) if value is not None]
+    return found[0] if found else None
 
 
 def _exact(share: Fraction | None) -> Decimal | None:
@@ -270,20 +253,14 @@ def _exact(share: Fraction | None) -> Decimal | None:
 
 
 def _sums(row: tuple[Any, ...]) -> Sums:
-    values = [_plain(value) for value in row]
-    members, crossed, cost_of_rules, unpriced, coupons, pairs, pairs_across, sum_xy, sum_net_sales, *sums = values
+    counts = len(Counts._fields)
+    sums = [_plain(value) for value in row[counts:]]
+    of_measures, products = sums[: 2 * len(MEASURES)], sums[2 * len(MEASURES) :]
     return Sums(
-        members=int(members),
-        crossed=int(crossed),
-        cost_of_rules=cost_of_rules,
-        unpriced=int(unpriced),
-        coupons=int(coupons),
-        pairs=int(pairs),
-        pairs_across=int(pairs_across),
-        sum_xy=sum_xy,
-        sum_net_sales=sum_net_sales,
-        sums=dict(zip(MEASURES, sums[0::2], strict=True)),
-        squares=dict(zip(MEASURES, sums[1::2], strict=True)),
+        Counts(*map(int, row[:counts])),
+        sums=dict(zip(MEASURES, of_measures[0::2], strict=True)),
+        squares=dict(zip(MEASURES, of_measures[1::2], strict=True)),
+        products=dict(zip(PRODUCTS, products, strict=True)),
     )
 
 
@@ -292,22 +269,19 @@ def _plain(value: int | Decimal) -> float:
     return int(value) if value == int(value) else float(value)
 
 
-def _added(parts: Iterable[Sums]) -> Sums:
-    """Return the sums over all members of the parts; none over no part. Pairs are the same in each part."""
-    nothing: dict[str, float] = dict.fromkeys(MEASURES, 0)
-    total = Sums(0, 0, 0, 0, 0, 0, 0, 0, 0, nothing, nothing)
+def _both(parts: Iterable[_Part]) -> Both:
+    """Return the sums over all members of the parts, arm by arm."""
+    by_arm: dict[Arm, list[Sums]] = {arm: [] for arm in Arm}
     for part in parts:
-        total = Sums(
-            members=total.members + part.members,
-            crossed=total.crossed + part.crossed,
-            cost_of_rules=total.cost_of_rules + part.cost_of_rules,
-            unpriced=total.unpriced + part.unpriced,
-            coupons=total.coupons + part.coupons,
-            pairs=part.pairs,
-            pairs_across=part.pairs_across,
-            sum_xy=total.sum_xy + part.sum_xy,
-            sum_net_sales=total.sum_net_sales + part.sum_net_sales,
-            sums={name: total.sums[name] + part.sums[name] for name in MEASURES},
-            squares={name: total.squares[name] + part.squares[name] for name in MEASURES},
-        )
-    return total
+        by_arm[part.arm].append(part.sums)
+    return Both(*(_added(sums) for sums in by_arm.values()))
+
+
+def _added(parts: list[Sums]) -> Sums:
+    nothing = Counts(0, 0, 0, 0, 0, 0)
+    return Sums(
+        Counts(*map(sum, zip(nothing, *(part.counts for part in parts), strict=True))),
+        sums={name: sum(part.sums[name] for part in parts) for name in MEASURES},
+        squares={name: sum(part.squares[name] for part in parts) for name in MEASURES},
+        products={pair: sum(part.products[pair] for part in parts) for pair in PRODUCTS},
+    )

@@ -6,21 +6,23 @@ number means.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from operations.report.arithmetic import always_valid
 from operations.report.arithmetic.arms import srm
-from operations.report.arithmetic.comparison import compare_ratios, cuped, holm, lift, welch
+from operations.report.arithmetic.comparison import Effect, compare_ratios, cuped, holm, lift, welch
+from operations.report.experiments.compared import compare, record
 from operations.report.experiments.curve import curve_of
-from operations.report.experiments.exposure import TREAT_ALL, Both, Money, experiments_of, exposure_of
+from operations.report.experiments.exposure import CAPPED_AT, TREAT_ALL, Both, Money, experiments_of
+from operations.report.experiments.worth import worth
 from operations.report.money import cost_per_point, margin
 from operations.report.rewards import USES_UNKNOWN
+from operations.report.split import UNKNOWN
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from operations.report.arithmetic.arms import Arm
-    from operations.report.arithmetic.comparison import Effect
-    from operations.report.experiments.exposure import Experiment, Exposure
+    from operations.report.experiments.compared import Compared
+    from operations.report.experiments.exposure import Experiment
     from operations.report.frame import Frame
 
 FIRST_LOOK_MEMBERS = 100
@@ -29,26 +31,6 @@ FIRST_LOOK_MEMBERS = 100
 GUARDRAILS = ("refunded", "refusals", "redemptions", "points_redeemed", "cost")
 LIFTS = {"1%": 0.01, "2%": 0.02, "5%": 0.05, "10%": 0.10, "20%": 0.20}
 """Lifts for which the report says how many members an arm needs."""
-
-
-class Comparison(NamedTuple):
-    """Hold what is compared: the experiment, its sums, and those of both arms by the experiment's metric."""
-
-    experiment: Experiment
-    money: Money
-    exposure: Exposure
-    treated: Arm
-    control: Arm
-    effect: Effect | None
-
-    @property
-    def members(self) -> int:
-        """Return the members of both arms."""
-        return self.treated.n + self.control.n
-
-    def difference(self, measure: str) -> Effect | None:
-        """Return by how much the treated differ from the controls in another measure."""
-        return welch(*self.exposure.whole.of(measure))
 
 
 def experiments(of: Frame) -> dict[str, Any]:
@@ -71,10 +53,14 @@ def experiments(of: Frame) -> dict[str, Any]:
 
 
 def _row(of: Frame, experiment: Experiment, money: Money) -> dict[str, Any]:
-    exposure = exposure_of(of, experiment, money)
-    treated, control = exposure.whole.of("y", "x")
-    compared = Comparison(experiment, money, exposure, treated, control, welch(treated, control))
+    compared = compare(of, experiment, money)
+    treated, control = compared.treated, compared.control
+    value = worth(compared)
     _note(of, compared)
+    if value["iroas"] is not None and value["iroas_interval"] is None:
+        of.notes.append(
+            f'experiment "{experiment.salt}": what a member costs may as well be 0, so iroas and roi have no interval'
+        )
     return {
         "salt": experiment.salt,
         "treat": None if experiment.treat is None else experiment.treat / TREAT_ALL,
@@ -82,20 +68,22 @@ def _row(of: Frame, experiment: Experiment, money: Money) -> dict[str, Any]:
         "metric": str(experiment.metric),
         **_sizes(compared),
         "effect": _of_means(compared),
-        "lift": _record(lift(treated, control)),
+        "lift": record(lift(treated, control)),
         "cuped": _cuped(compared),
+        "winsorised": _winsorised(compared),
         "always_valid": _always_valid(of, compared),
-        **_money(compared),
-        "crossed": sum(sums.crossed for sums in exposure.whole),
+        **value,
+        "crossed": sum(sums.counts.crossed for sums in compared.exposure.whole),
         "order_amount": _order_amount(compared),
         "guardrails": _guardrails(compared),
         "interference": _interference(compared),
+        "segments": _segments(compared),
         "size": _size(compared),
         "curve": curve_of(of, experiment),
     }
 
 
-def _note(of: Frame, compared: Comparison) -> None:
+def _note(of: Frame, compared: Compared) -> None:
     """Say under the report what is missing, and what must not be read."""
     salt = compared.experiment.salt
     if min(compared.treated.n, compared.control.n) < 2:
@@ -104,17 +92,19 @@ def _note(of: Frame, compared: Comparison) -> None:
         of.notes.append(f'experiment "{salt}": all members of an arm have the same amount, so there is no interval')
     if compared.experiment.planned is None:
         of.notes.append(f'experiment "{salt}": no size is planned (cohort.planned), so no interval holds at every look')
-    if any(sums.unpriced for sums in compared.exposure.whole):
+    if any(sums.counts.unpriced for sums in compared.exposure.whole):
         of.notes.append(f'experiment "{salt}": the programme does not say what all of the rewards cost')
-    if any(sums.coupons for sums in compared.exposure.whole):
+    if any(sums.counts.coupons for sums in compared.exposure.whole):
         of.notes.append(f'experiment "{salt}": {USES_UNKNOWN}')
 
 
-def _sizes(compared: Comparison) -> dict[str, Any]:
+def _sizes(compared: Compared) -> dict[str, Any]:
     """Return the sums of both arms, and whether their sizes are those of the split."""
-    treat, split = compared.experiment.treat, None
-    if treat is not None:
-        split = srm((compared.treated.n, compared.control.n), (treat, TREAT_ALL - treat))
+    split = None
+    if compared.experiment.treat is not None:
+        # each member counts by the split under which they entered
+        treats = sum(sums.counts.treats for sums in compared.exposure.whole)
+        split = srm((compared.treated.n, compared.control.n), (treats, TREAT_ALL * compared.members - treats))
     return {
         "arms": {
             name: {
@@ -133,23 +123,39 @@ def _sizes(compared: Comparison) -> dict[str, Any]:
                 strict=True,
             )
         },
-        "srm": _record(split),
+        "srm": record(split),
     }
 
 
-def _of_means(compared: Comparison) -> dict[str, Any] | None:
+def _of_means(compared: Compared) -> dict[str, Any] | None:
     if compared.effect is None:
         return None
     means = {"mean_treated": compared.treated.mean_y, "mean_control": compared.control.mean_y}
     return means | compared.effect._asdict()
 
 
-def _cuped(compared: Comparison) -> dict[str, Any] | None:
+def _cuped(compared: Compared) -> dict[str, Any] | None:
     found = cuped(compared.treated, compared.control)
     return None if found is None else {"theta": found.theta} | found.effect._asdict()
 
 
-def _always_valid(of: Frame, compared: Comparison) -> dict[str, Any] | None:
+def _winsorised(compared: Compared) -> dict[str, Any] | None:
+    """Return the effect where no member counts for more than the cap; None where the cap is 0, as of few buyers."""
+    cap = compared.exposure.cap
+    pair = compared.exposure.whole.of("capped")
+    found = welch(*pair)
+    if found is None or not cap:
+        return None
+    return {
+        "percentile": 100 * CAPPED_AT,
+        "cap": cap,
+        "members_capped": sum(sums.counts.beyond_cap for sums in compared.exposure.whole),
+        "mean_treated": pair.treated.mean_y,
+        "mean_control": pair.control.mean_y,
+    } | found._asdict()
+
+
+def _always_valid(of: Frame, compared: Compared) -> dict[str, Any] | None:
     """Return the interval that holds at every look; None before the first look with enough members in each arm.
 
     Its scale is that of the first look, which `scales.keep` stores for good.
@@ -180,68 +186,61 @@ def _always_valid(of: Frame, compared: Comparison) -> dict[str, Any] | None:
     }
 
 
-def _money(compared: Comparison) -> dict[str, Any]:
-    """Return what the treated have brought beyond the controls, and what the experiment's rewards have cost."""
-    members, net, profit = compared.treated.n, compared.difference("net"), compared.difference("profit")
-    incremental = None if net is None else members * net.difference
-    cost = compared.exposure.whole.treated.cost_of_rules if _is_priced(compared) else None
-    is_judged = profit is not None and compared.money.margin is not None and cost is not None
-    return {
-        "incremental_revenue": incremental,
-        "cost_realised": cost,
-        "iroas": None if incremental is None or not cost else incremental / cost,
-        "iroas_interval": _over_cost(net, members, cost),
-        "profit": _record(profit) if is_judged else None,
-        "roi": members * profit.difference / cost if is_judged and profit is not None and cost else None,
-        "roi_interval": _over_cost(profit, members, cost) if is_judged else None,
-    }
-
-
-def _over_cost(effect: Effect | None, members: int, cost: float | None) -> dict[str, float] | None:
-    """Return the interval of a difference, for all the treated, over a cost; the cost is what it was, and certain."""
-    if effect is None or effect.low is None or effect.high is None or not cost:
-        return None
-    return {"low": members * effect.low / cost, "high": members * effect.high / cost}
-
-
-def _is_priced(compared: Comparison) -> bool:
-    """Whether it is known what all the rewards cost that members of either arm have got."""
-    is_unknown = any(sums.unpriced or sums.coupons for sums in compared.exposure.whole)
-    return compared.money.cost_per_point is not None and not is_unknown
-
-
-def _order_amount(compared: Comparison) -> dict[str, Any]:
+def _order_amount(compared: Compared) -> dict[str, Any]:
     """Return the mean net of orders with a net above 0 in both arms, which is a ratio of sums over members."""
     pair = compared.exposure.whole.of("net", "sales")
     means = {name: arm.sum_y / arm.sum_x if arm.sum_x else None for name, arm in pair._asdict().items()}
-    return means | (_record(compare_ratios(*pair)) or {})
+    return means | (record(compare_ratios(*pair)) or {})
 
 
-def _guardrails(compared: Comparison) -> dict[str, Any]:
+def _guardrails(compared: Compared) -> dict[str, Any]:
     """Return the means of what may go wrong, with p adjusted by Holm's method for how many there are."""
     rows: dict[str, dict[str, Any]] = {}
     for name in GUARDRAILS:
         pair = compared.exposure.whole.of(name)
         found = welch(*pair)
-        if found is not None and (name != "cost" or _is_priced(compared)):
+        if found is not None and (name != "cost" or compared.is_priced):
             rows[name] = {"treated": pair.treated.mean_y, "control": pair.control.mean_y} | found._asdict()
 
     adjusted = holm({name: row["p"] for name, row in rows.items() if row["p"] is not None})
     return {name: row | {"p_holm": adjusted.get(name)} for name, row in rows.items()}
 
 
-def _interference(compared: Comparison) -> dict[str, Any]:
+def _interference(compared: Compared) -> dict[str, Any]:
     """Return how many referrals join both arms, and the effect without the members whom they join."""
-    whole, apart = compared.exposure
+    apart = compared.exposure.apart
     return {
-        "pairs": max(sums.pairs for sums in whole),
-        "pairs_across": max(sums.pairs_across for sums in whole),
-        "members_left_out": compared.members - sum(sums.members for sums in apart),
-        "effect": _record(welch(*apart.of("y", "x"))),
+        **compared.exposure.referrals._asdict(),
+        "members_left_out": compared.members - sum(sums.counts.members for sums in apart),
+        "effect": record(welch(*apart.of("y", "x"))),
     }
 
 
-def _size(compared: Comparison) -> dict[str, Any] | None:
+def _segments(compared: Compared) -> dict[str, Any]:
+    """Return the effect among members of one kind, by what they were when they entered: a search, and no proof.
+
+    p is adjusted by Holm's method for the number of all segments.
+    """
+    known = {name: values for name, values in compared.exposure.segments.items() if set(values) - {UNKNOWN}}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, values in known.items():
+        for value, both in values.items():
+            pair = both.of("y")
+            rows[name, value] = {
+                "members_treated": pair.treated.n,
+                "members_control": pair.control.n,
+                "mean_treated": pair.treated.mean_y if pair.treated.n else None,
+                "mean_control": pair.control.mean_y if pair.control.n else None,
+            } | (record(welch(*pair)) or dict.fromkeys(Effect._fields))
+
+    adjusted = holm({place: row["p"] for place, row in rows.items() if row["p"] is not None})
+    segments: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for (name, value), row in rows.items():
+        segments[name][value] = row | {"p_holm": adjusted.get((name, value))}
+    return {"exploratory": True} | segments
+
+
+def _size(compared: Compared) -> dict[str, Any] | None:
     """Return what arms of this size can show, and how many members an arm needs to show a lift.
 
     Both follow from the spread among the controls; of arms that differ in size, the smaller one counts.
@@ -264,8 +263,3 @@ def _size(compared: Comparison) -> dict[str, Any] | None:
             name: always_valid.members_needed(sigma, control.mean_y * lifted) for name, lifted in LIFTS.items()
         },
     }
-
-
-def _record(found: Any) -> dict[str, Any] | None:
-    """Return a result as a record; None where there is none."""
-    return None if found is None else dict(found._asdict())

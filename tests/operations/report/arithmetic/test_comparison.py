@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from operations.report.arithmetic.arms import Arm
-from operations.report.arithmetic.comparison import compare_ratios, cuped, holm, lift, welch
+from operations.report.arithmetic.comparison import compare_ratios, cuped, fieller, holm, lift, welch
 from tests.operations.report.arithmetic.test_arms import arm
 
 AMOUNTS = st.lists(st.integers(0, 10**7), min_size=2, max_size=60)
@@ -122,6 +124,61 @@ def test_holms_method_adjusts_by_rank_and_keeps_the_order() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
     assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
     assert holm({}) == {}
+
+
+def slow_fieller(u: np.ndarray[Any, Any], c: np.ndarray[Any, Any], v: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Return the ratios at which a t-test of u - r c against v stands at the edge, found by bisection."""
+    ratio = (u.mean() - v.mean()) / c.mean()
+    at_ratio = stats.ttest_ind(u - ratio * c + v.mean(), v, equal_var=False)
+    edge = stats.t.ppf(0.975, at_ratio.df)
+
+    def beyond(r: float) -> float:
+        return float(abs(stats.ttest_ind(u - r * c, v, equal_var=False).statistic) - edge)
+
+    wide = 1.0
+    while beyond(ratio - wide) < 0 or beyond(ratio + wide) < 0:
+        wide *= 2
+    return optimize.brentq(beyond, ratio - wide, ratio), optimize.brentq(beyond, ratio, ratio + wide)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fiellers_interval_ends_where_a_t_test_of_the_rest_does(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    c = chance.integers(0, 400, 300)
+    u, v = chance.integers(0, 9_000, 300) + 2 * c, chance.integers(0, 9_000, 200)
+    found = fieller(arm(u.tolist(), c.tolist()), arm(v.tolist()))
+    assert found is not None
+    assert tuple(found) == pytest.approx(slow_fieller(u, c, v), rel=1e-6)
+
+
+def test_fiellers_interval_over_a_cost_that_is_the_same_for_all_is_welchs_over_it() -> None:
+    treated, control = [12, 14, 10, 16], [10, 8, 12, 10, 10]
+    effect, found = welch(arm(treated), arm(control)), fieller(arm(treated, [4] * 4), arm(control))
+    assert effect is not None
+    assert found is not None
+    assert found == pytest.approx((effect.low / 4, effect.high / 4))  # type: ignore[operator]  # both are numbers
+
+
+def test_fiellers_interval_holds_the_true_ratio_nineteen_times_of_twenty() -> None:
+    """The true ratio is 500 ÷ 100 = 5; the cost of a member varies with what they buy."""
+    chance = np.random.default_rng(16)
+    held = 0
+    for _ in range(1_000):
+        cost = chance.exponential(100, 150)
+        found = fieller(
+            arm((3 * cost + chance.exponential(1_200, 150)).tolist(), cost.tolist()),
+            arm(chance.exponential(1_000, 150).tolist()),
+        )
+        assert found is not None
+        held += found.low < 5 < found.high
+    assert 930 <= held <= 970
+
+
+def test_a_cost_that_may_be_nothing_bounds_no_ratio() -> None:
+    assert fieller(arm([9, 7, 8, 6], [40, 0, 0, 0]), arm([5, 6, 4])) is None
+    assert fieller(arm([9, 7, 8, 6]), arm([5, 6, 4])) is None
+    assert fieller(arm([9], [1]), arm([5, 6, 4])) is None
+    assert fieller(arm([9, 9], [1, 1]), arm([5, 5])) is None
 
 
 def test_a_variance_that_rounding_makes_negative_is_none_at_all() -> None:
