@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
+from cli.report.decision import Actor, Why, login
 from cli.terminal.output import JsonFlag, print_json, print_rows, say
 from schemas.errors import InputError
 
@@ -20,10 +20,8 @@ def close(
     month: Annotated[
         str | None, typer.Argument(metavar="[YYYY-MM]", help="The month, in the programme's zone.")
     ] = None,
-    why: Annotated[str | None, typer.Option("--why", help="The reason; it is recorded.")] = None,
-    actor: Annotated[
-        str | None, typer.Option("--actor", help="Who decides it; by default who is logged in to this machine.")
-    ] = None,
+    why: Why = None,
+    actor: Actor = None,
     list_: Annotated[bool, typer.Option("--list", help="List the months that are closed.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -47,7 +45,7 @@ def close(
     if why is None:
         raise InputError("--why is missing: say why, for who asks later; it is recorded")
 
-    closed = close_month(load_settings().database_url, month, _login() if actor is None else actor, why)
+    closed = close_month(load_settings().database_url, month, login() if actor is None else actor, why)
     if as_json:
         print_json(closed)
         return
@@ -55,15 +53,3 @@ def close(
         f"{month} is closed for good, with {closed['closing_gross']:,} points outstanding and "
         f"{closed['closing_debt']:,} owed; what comes later counts in a later month"
     )
-
-
-def _login() -> str:
-    """Return the name of who is logged in.
-
-    Raises:
-        InputError: the system does not know it.
-    """
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise InputError(f"--actor is missing, and the system does not know who you are ({error})") from None

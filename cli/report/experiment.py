@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.report.decision import Actor, Why, login
 from cli.report.report import Generation, KnownAt, Length, Until, asked_for
 from cli.terminal.output import JsonFlag, counted, print_json, print_rows, print_table, say
 from schemas.errors import InputError
@@ -13,8 +14,16 @@ from schemas.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from operations.report.frame import Asked
+
 Named = Annotated[
     str | None, typer.Argument(metavar="[RULE|SALT]", help="The experiment; without a name they are listed.")
+]
+Decide = Annotated[
+    str | None,
+    typer.Option(
+        "--decide", metavar="CHOICE", help="Record a decision: adopt (the rule is for everybody) or drop (for nobody)."
+    ),
 ]
 Anyway = Annotated[bool, typer.Option("--anyway", help="Show the results, though the sizes of the arms are wrong.")]
 
@@ -35,21 +44,33 @@ def experiment(
     generation: Generation = None,
     known_at: KnownAt = None,
     anyway: Anyway = False,
+    choice: Decide = None,
+    why: Why = None,
+    actor: Actor = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a cohort did: who entered, whether the split holds, the effect with its intervals, what it cost.
 
     An experiment is named by its salt, or by a rule that has it. `--known-at` prints an earlier report again.
+    `--decide` records for good who decided what and why, by the report as it is now or at `--known-at`; it activates
+    nothing.
 
-    Examples: `guerdon experiment`, `guerdon experiment spring --known-at 2026-06-01T00:00:00Z`
+    Examples: `guerdon experiment`, `guerdon experiment spring --known-at 2026-06-01T00:00:00Z`, and
+    `guerdon experiment spring --decide adopt --why "2 % more net, as we hoped"`
     """
     from operations.report.catalogue import report
+    from operations.report.experiments.decide import NONE_YET, named
     from operations.settings import load_settings
 
     asked = asked_for(until=until, every=every, generation=generation, known_at=known_at)
+    if choice is not None:
+        _decide(name, choice, why, actor, asked, as_json=as_json)
+        return
+    if why is not None or actor is not None:
+        raise InputError("--why and --actor belong to a decision: name it by --decide")
     document = report(load_settings().database_url, "experiments", asked)
     if name is not None:
-        document["data"] = _named(document["data"], name)
+        document["data"] = named(document["data"], name)
 
     if as_json:
         print_json(document)
@@ -59,16 +80,44 @@ def experiment(
         _print(document, next(iter(document["data"].values())), anyway=anyway)
 
 
-NONE_YET = "no rule has a cohort; docs/experiments.md says how to begin an experiment"
+def _decide(name: str | None, choice: str, why: str | None, actor: str | None, asked: Asked, *, as_json: bool) -> None:
+    from operations.report.experiments.decide import Choice, decide
+    from operations.settings import load_settings
+
+    if name is None or why is None:
+        missing = "the experiment" if name is None else "--why"
+        raise InputError(f"{missing} is missing: `guerdon experiment SALT --decide CHOICE --why TEXT`")
+    if asked.until is not None or asked.generation is not None:
+        raise InputError("a decision goes by the whole report of the live generation: leave out --to and --generation")
+    if choice not in set(Choice):
+        raise InputError(f'"{choice}" is no decision; write --decide {" or ".join(Choice)}')
+
+    recorded = decide(
+        load_settings().database_url, name, Choice(choice), actor=login() if actor is None else actor, reason=why,
+        known_at=asked.known_at,
+    )  # fmt: skip
+    if as_json:
+        print_json(recorded)
+        return
+    say(f"recorded: {_said(recorded)}")
+    if not recorded["due"]:
+        say(NOT_DUE)
+    say("nothing is activated by it: `guerdon programme activate` the rule without its cohort, or no such rule")
 
 
-def _named(data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the rows of the experiment that has this salt, or a rule of this name."""
-    rows = {rule: row for rule, row in data.items() if name in {rule, row["salt"]}}
-    if not rows:
-        known = ", ".join(dict.fromkeys(row["salt"] for row in data.values()))
-        raise InputError(f'there is no experiment "{name}"; there are: {known}' if known else NONE_YET)
-    return rows
+NOT_DUE = "the experiment did not say so: its interval held 0 or was missing, and the planned size was not reached"
+
+
+def _said(decision: Mapping[str, Any]) -> str:
+    """Return a decision in words."""
+    interval = "without an interval for every look"
+    if decision["low"] is not None:
+        interval = f"between {_shown(decision['low'])} and {_shown(decision['high'])}"
+    shown = "" if decision["difference"] is None else f", difference {_shown(decision['difference'])} {interval}"
+    return (
+        f"{decision['decision']}, by {decision['actor']} at {decision['decided_at']} ({decision['reason']}); as known "
+        f"at {decision['known_at']}: {counted(decision['members'], 'member')}{shown}"
+    )
 
 
 def _line(rule: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,6 +144,9 @@ def _print(document: Mapping[str, Any], row: Mapping[str, Any], *, anyway: bool)
     for note in document["notes"]:
         if not note.startswith("experiment ") or f'"{row["salt"]}"' in note:
             say(f"note: {note}")
+
+    for decision in row["decisions"]:
+        say(f"decided: {_said(decision)}{'' if decision['due'] else '; ' + NOT_DUE}")
 
     # the sizes come first: where they are wrong, nothing else can be trusted
     _print_sizes(row)

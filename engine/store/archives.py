@@ -47,6 +47,7 @@ _WHOLE = (
     "consumer_offset", "consumer_topic", "consumer_reset", "consumer_pass", "quarantine", "member_code", "referee",
     "referrer", "identity_hash", "member_identity", "touch", "waiting_referral", "forwarded", "funnel", "share_day",
     "stock", "budget", "publication_cursor", "incarnation", "month_close", "estimate", "experiment_scale",
+    "experiment_decision",
 )  # fmt: skip
 """Tables of the present state: an archive that ends earlier than the log cannot have them."""
 

@@ -219,10 +219,31 @@ ESTIMATE = View(
                "redeemed; empty where the method says nothing", "points"),
     ),
 )  # fmt: skip
+EXPERIMENT_DECISION = View(
+    "experiment_decision",
+    "Every decision about an experiment, a row each, with what the report said by which it was decided",
+    (
+        Column("salt", "text", "The experiment: rules with one salt divide members alike"),
+        Column("decision", "text", "adopt (the rule is for everybody) or drop (for nobody); it activates nothing"),
+        Column("decided_at", INSTANT, "When it was decided"),
+        Column("actor", "text", "Who decided it"),
+        Column("reason", "text", "Why, in their words"),
+        Column("known_at", INSTANT, "The report's known_at: only what was recorded before was known"),
+        Column("generation", "integer", "The generation that was live then"),
+        Column("members", "bigint", "Members of both arms, as the report had them", "members"),
+        Column("difference", "double precision", "By how much the treated differed a member; empty below two members "
+               "an arm", "minor units, or orders"),
+        Column("low", "double precision", "The lower end of the interval that holds at every look; empty without a "
+               "planned size", "as difference"),
+        Column("high", "double precision", "Its upper end", "as difference"),
+        Column("due", "boolean", "Whether that interval left out 0, or the planned size was reached"),
+    ),
+)  # fmt: skip
 
 VIEWS = (
     REWARD_EVENT, MEMBER_BALANCE, MEMBER_REWARD, MEMBER_TIER, TIER_HISTORY, REFERRAL, REFERRER, MEMBER_CODE,
     REFERRAL_FUNNEL, LEADERBOARD, FRESHNESS, *FACTS, *REWARD_FACTS, CLOSE, ESTIMATE,
+    EXPERIMENT_DECISION,
 )  # fmt: skip
 """Every view, in the order in which docs/views.md shows them."""
 

@@ -73,6 +73,7 @@ DATASETS = (
     Dataset("rule", time=None, is_of_generation=False),
     Dataset("close", time=None, is_of_generation=False),
     Dataset("estimate", time=None, is_of_generation=False),
+    Dataset("experiment_decision", time=None, is_of_generation=False),
 )
 """Every view that is exported, a line each; docs/analysts.md says why the others are not."""
 

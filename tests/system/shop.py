@@ -13,6 +13,7 @@ from engine.live.batch import Batch
 from engine.live.transaction import LiveTransaction
 from engine.store.cursor import one
 from engine.store.database import transaction
+from operations.report.experiments.decide import Choice, decide
 from operations.report.liability.close import close_month
 from projections.runner import finish
 from schemas.events import (
@@ -184,7 +185,7 @@ class Shop:
 
 
 def fill(database_url: str) -> None:
-    """Let the shop's half year be judged and projected, day by day, and January be closed.
+    """Let the shop's half year be judged and projected, day by day, and January be closed, and the trial be decided.
 
     The clock moves every few days, and at the end.
     """
@@ -203,6 +204,7 @@ def fill(database_url: str) -> None:
                 codes.update(cursor.fetchall())
     finish(database_url, threading.Event())
     close_month(database_url, "2026-01", "keeper", "books of January")
+    decide(database_url, "web", Choice.DROP, actor="keeper", reason="it does not pay")
 
 
 def erase(database_url: str, *member_ids: str) -> None:

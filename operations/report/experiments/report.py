@@ -13,6 +13,7 @@ from operations.report.arithmetic.arms import srm
 from operations.report.arithmetic.comparison import Effect, compare_ratios, cuped, holm, lift, welch
 from operations.report.experiments.compared import compare, record
 from operations.report.experiments.curve import curve_of
+from operations.report.experiments.decisions import decisions_of
 from operations.report.experiments.exposure import CAPPED_AT, TREAT_ALL, Both, Money, experiments_of
 from operations.report.experiments.worth import worth
 from operations.report.money import cost_per_point, margin
@@ -73,6 +74,7 @@ def _row(of: Frame, experiment: Experiment, money: Money) -> dict[str, Any]:
         "winsorised": _winsorised(compared),
         "always_valid": _always_valid(of, compared),
         **value,
+        "decisions": decisions_of(of, experiment.salt),
         "crossed": sum(sums.counts.crossed for sums in compared.exposure.whole),
         "order_amount": _order_amount(compared),
         "guardrails": _guardrails(compared),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import errors
 
-from engine.store.cursor import one
 from engine.store.database import snapshot, transaction
-from engine.store.generations import live_generation
 from operations.report.clocks import behind
+from operations.report.decisions import check_words, instant_of_decision
 from operations.report.frame import Asked, frame
 from operations.report.liability.closes import closes, first_open
 from operations.report.liability.methods import METHODS
@@ -22,15 +20,8 @@ from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from engine.store.cursor import Cursor
     from operations.report.frame import Frame
-
-ACTOR_CHARACTERS_MAX = 200
-REASON_CHARACTERS_MAX = 500
-WAIT_S_MAX = 5.0
-"""How long a close waits for PostgreSQL's clock to pass the last instant in the log."""
 
 
 def closed_months(database_url: str) -> list[dict[str, Any]]:
@@ -61,13 +52,13 @@ def close_month(database_url: str, month: str, actor: str, reason: str) -> dict[
         ServiceUnreachable: PostgreSQL does not answer.
     """
     first = _month(month)
-    _check_words(actor=actor, reason=reason)
+    check_words(actor=actor, reason=reason)
     with snapshot(database_url) as cursor:
         _refuse(cursor, first, frame(cursor, Asked()))
 
     # everything recorded before this instant is known from here on, and nothing will be recorded before it any more
     with transaction(database_url) as cursor:
-        closed_at = _instant(cursor)
+        closed_at = instant_of_decision(cursor)
 
     with snapshot(database_url) as cursor:
         of = frame(cursor, Asked(until=add_months(first, 1), known_at=closed_at))
@@ -108,14 +99,6 @@ def _month(text: str) -> date:
     return date.fromisoformat(f"{text}-01")
 
 
-def _check_words(*, actor: str, reason: str) -> None:
-    for name, words, most in (("--actor", actor, ACTOR_CHARACTERS_MAX), ("--why", reason, REASON_CHARACTERS_MAX)):
-        if not words.strip():
-            raise InputError(f"{name} is empty: who asks later wants to know")
-        if len(words) > most or not words.isprintable():
-            raise InputError(f"{name}: write one line of at most {most} characters")
-
-
 def _refuse(cursor: Cursor, first: date, of: Frame) -> None:
     """Refuse a month that is not over, is closed already, or follows one that is open."""
     name = name_of(Every.MONTH, first)
@@ -151,32 +134,3 @@ def _first_movement(of: Frame) -> date | None:
         """
     )
     return None if first is None else begin_of(Every.MONTH, of.local_day(first))
-
-
-def _instant(cursor: Cursor) -> datetime:
-    """Return an instant after all that was recorded so far and before all that will be.
-
-    Evaluation is held still: whoever records later takes the time after this transaction. The instant is a whole
-    millisecond, as those of the log are, and is over before anybody goes on.
-
-    Raises:
-        AnswerIsNo: PostgreSQL's clock is far behind the log, or the database is a restored archive.
-    """
-    live_generation.hold_evaluation(cursor)
-    live_generation.writable(cursor)
-    closed_at: datetime
-    closed_at, wait_s = one(
-        cursor,
-        """
-        SELECT closed_at, extract(epoch FROM closed_at - clock_timestamp())::double precision FROM (
-            SELECT greatest(date_trunc('milliseconds', clock_timestamp()), max(recorded_at)) + interval '1 ms'
-            FROM guerdon.shard_head
-        ) h (closed_at)
-        """,
-    )
-    if wait_s > WAIT_S_MAX:
-        raise AnswerIsNo(f"PostgreSQL's clock is {wait_s:.0f} s behind the log; mend it, then close the month")
-    time.sleep(max(0.0, wait_s))
-    while one(cursor, "SELECT clock_timestamp() < %s", (closed_at,)) == (True,):
-        time.sleep(0.001)
-    return closed_at

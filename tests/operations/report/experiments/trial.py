@@ -117,9 +117,9 @@ def by_hand(events: list[Event]) -> Sides:
     return sides
 
 
-def bought(member: str, number: int) -> Purchase:
+def bought(member: str, number: int, amount: int = 500) -> Purchase:
     return Purchase(
-        event_id=f"p{number}", order_id=f"o{number}", member_id=member, currency="EUR", amount=500, channel="app",
+        event_id=f"p{number}", order_id=f"o{number}", member_id=member, currency="EUR", amount=amount, channel="app",
         occurred_at=START_MS + number * HOUR_MS,
     )  # fmt: skip
 
