@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from operations.report.campaigns.budgets import budgets
 from operations.report.campaigns.costs import Costs, Given, Item
+from operations.report.campaigns.increment import increments
 from operations.report.campaigns.influence import influences
 from operations.report.movements import BURNED, EARNED, EXPIRED, IS_OPERATORS, MOVES
 from operations.report.periods import ALL
@@ -62,11 +63,14 @@ def campaigns(of: Frame) -> dict[str, Any]:
     # every value has a row in each campaign
     values = {UNKNOWN} if of.by is None else {value for value, row in sums[ALL].items() if row.amounts or row.items}
     budget_of = budgets(of) if of.by is None else {}
+    increment_of = increments(of) if of.by is None else {}
     rows = {}
     for name in sorted(sums):
         are_uses_known = name not in unknown
         row = shown(of, {value: _row(sums[name][value], costs, are_uses_known=are_uses_known) for value in values})
-        rows[name] = row | ({"budget": budget_of[name]} if name in budget_of else {})
+        for key, part_of in (("budget", budget_of), ("incremental", increment_of)):
+            row |= {key: part_of[name]} if name in part_of else {}
+        rows[name] = row
     return rows
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from operations.report.arithmetic.arms import srm
 from operations.report.arithmetic.comparison import welch
-from operations.report.experiments.exposure import exposure_of
+from operations.report.experiments.exposure import TREAT_ALL, exposure_of
 
 if TYPE_CHECKING:
-    from operations.report.arithmetic.arms import Arm
+    from operations.report.arithmetic.arms import Arm, Srm
     from operations.report.arithmetic.comparison import Effect
     from operations.report.experiments.exposure import Experiment, Exposure, Money
     from operations.report.frame import Frame
@@ -28,6 +29,14 @@ class Compared(NamedTuple):
     def members(self) -> int:
         """Return the members of both arms."""
         return self.treated.n + self.control.n
+
+    @property
+    def split(self) -> Srm | None:
+        """Say whether the arms have the sizes of the split, under which each member entered; None: there is none."""
+        if self.experiment.treat is None:
+            return None
+        treats = sum(sums.counts.treats for sums in self.exposure.whole)
+        return srm((self.treated.n, self.control.n), (treats, TREAT_ALL * self.members - treats))
 
     @property
     def is_priced(self) -> bool:

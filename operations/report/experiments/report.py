@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from operations.report.arithmetic import always_valid
-from operations.report.arithmetic.arms import srm
 from operations.report.arithmetic.comparison import Effect, compare_ratios, cuped, holm, lift, welch
 from operations.report.experiments.compared import compare, record
 from operations.report.experiments.curve import curve_of
@@ -17,7 +16,6 @@ from operations.report.experiments.decisions import decisions_of
 from operations.report.experiments.exposure import CAPPED_AT, TREAT_ALL, Both, Money, experiments_of
 from operations.report.experiments.worth import worth
 from operations.report.money import cost_per_point, margin
-from operations.report.rewards import USES_UNKNOWN
 from operations.report.split import UNKNOWN
 from schemas.errors import InputError
 
@@ -56,24 +54,20 @@ def experiments(of: Frame) -> dict[str, Any]:
 def _row(of: Frame, experiment: Experiment, money: Money) -> dict[str, Any]:
     compared = compare(of, experiment, money)
     treated, control = compared.treated, compared.control
-    value = worth(compared)
     _note(of, compared)
-    if value["iroas"] is not None and value["iroas_interval"] is None:
-        of.notes.append(
-            f'experiment "{experiment.salt}": what a member costs may as well be 0, so iroas and roi have no interval'
-        )
     return {
         "salt": experiment.salt,
         "treat": None if experiment.treat is None else experiment.treat / TREAT_ALL,
         "rules": list(experiment.rules),
         "metric": str(experiment.metric),
-        **_sizes(compared),
+        "arms": _arms(compared),
+        "srm": record(compared.split),
         "effect": _of_means(compared),
         "lift": record(lift(treated, control)),
         "cuped": _cuped(compared),
         "winsorised": _winsorised(compared),
         "always_valid": _always_valid(of, compared),
-        **value,
+        **worth(of, compared),
         "decisions": decisions_of(of, experiment.salt),
         "crossed": sum(sums.counts.crossed for sums in compared.exposure.whole),
         "order_amount": _order_amount(compared),
@@ -94,38 +88,22 @@ def _note(of: Frame, compared: Compared) -> None:
         of.notes.append(f'experiment "{salt}": all members of an arm have the same amount, so there is no interval')
     if compared.experiment.planned is None:
         of.notes.append(f'experiment "{salt}": no size is planned (cohort.planned), so no interval holds at every look')
-    if any(sums.counts.unpriced for sums in compared.exposure.whole):
-        of.notes.append(f'experiment "{salt}": the programme does not say what all of the rewards cost')
-    if any(sums.counts.coupons for sums in compared.exposure.whole):
-        of.notes.append(f'experiment "{salt}": {USES_UNKNOWN}')
 
 
-def _sizes(compared: Compared) -> dict[str, Any]:
-    """Return the sums of both arms, and whether their sizes are those of the split."""
-    split = None
-    if compared.experiment.treat is not None:
-        # each member counts by the split under which they entered
-        treats = sum(sums.counts.treats for sums in compared.exposure.whole)
-        split = srm((compared.treated.n, compared.control.n), (treats, TREAT_ALL * compared.members - treats))
+def _arms(compared: Compared) -> dict[str, dict[str, float]]:
+    """Return the sums of both arms."""
+    arms = (compared.treated, compared.control)
     return {
-        "arms": {
-            name: {
-                "n": arm.n,
-                "sum_y": arm.sum_y,
-                "sum_y2": arm.sum_y2,
-                "sum_x": arm.sum_x,
-                "sum_x2": arm.sum_x2,
-                "sum_xy": arm.sum_xy,
-                "points_redeemed": points.sum_y,
-            }
-            for name, arm, points in zip(
-                Both._fields,
-                (compared.treated, compared.control),
-                compared.exposure.whole.of("points_redeemed"),
-                strict=True,
-            )
-        },
-        "srm": record(split),
+        name: {
+            "n": arm.n,
+            "sum_y": arm.sum_y,
+            "sum_y2": arm.sum_y2,
+            "sum_x": arm.sum_x,
+            "sum_x2": arm.sum_x2,
+            "sum_xy": arm.sum_xy,
+            "points_redeemed": points.sum_y,
+        }
+        for name, arm, points in zip(Both._fields, arms, compared.exposure.whole.of("points_redeemed"), strict=True)
     }
 
 
