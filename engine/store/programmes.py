@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +14,9 @@ from psycopg2.extras import Json
 
 from engine.explain.values import percent
 from engine.programme.compile.module import compile_programme
+from engine.programme.conditions import Every
 from engine.programme.file.load import load_programme
+from engine.programme.rules.budgets import budget_key, budget_of
 from engine.programme.rules.cohorts import TREAT_OF
 from engine.programme.rules.judge import moves_members
 from engine.store.cursor import one
@@ -277,13 +281,14 @@ def add(cursor: Cursor, programme: Programme, body: str, file_name: str, *, repl
         """
         INSERT INTO guerdon.programme_version
             (version, programme, currency, digest, tzdata, file_name, body, lowest_tier, tiers, timezone, replayed,
-             cohorts, rules, enters_cohorts)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+             cohorts, rules, enters_cohorts, costs, budgets)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
             *(version, programme.id, programme.currency, programme.digest, package_version("tzdata")),
             *(file_name, body, programme.lowest_tier, tiers and Json(tiers), programme.timezone, replayed),
             *(Json(cohorts_document(programme)), Json(rules_document(programme)), programme.enters_cohorts),
+            *(Json(costs_document(programme)), Json(budgets_document(programme))),
         ),
     )
     return int(version)
@@ -318,16 +323,48 @@ def rules_document(programme: Programme) -> dict[str, dict[str, Any]]:
     return {rule.id: {"campaign": rule.campaign, "phase": rule.phase.value} for rule in programme.rules}
 
 
+def costs_document(programme: Programme) -> dict[str, str]:
+    """Return in decimals the cost of a point in minor units and the margin of sales, as far as the programme says."""
+    per_point, margin = programme.terms.points.liability_per_point, programme.terms.margin
+    said = {"per_point": per_point, "margin": None if margin is None else Fraction(*margin)}
+    return {
+        name: str(Decimal(share.numerator) / share.denominator) for name, share in said.items() if share is not None
+    }
+
+
+def budgets_document(programme: Programme) -> list[dict[str, Any]]:
+    """Return the budgets of campaigns in the order of the rules, each with the rules that share it.
+
+    Where rules of one campaign allow different amounts, the greatest is the budget's.
+    """
+    budgets: dict[str, dict[str, Any]] = {}
+    for rule in programme.rules:
+        for limit in rule.limits:
+            scope = limit.scope
+            if scope.is_shared and rule.campaign is not None and isinstance(scope.every, Every):
+                budget = budgets.setdefault(budget_key(rule, scope), {"most": 0, "rules": []})
+                budget |= {"campaign": rule.campaign, "unit": scope.unit, "every": scope.every.value}
+                budget["most"] = max(budget["most"], budget_of(rule, limit).most)
+                budget["rules"].append(rule.id)
+    return list(budgets.values())
+
+
 def complete(cursor: Cursor) -> None:
-    """Compute the cohorts and the rules of versions without them, as an archive of an earlier release brings them."""
-    cursor.execute("SELECT version, body FROM guerdon.programme_version WHERE rules = '{}' ORDER BY version")
+    """Read cohorts, rules, costs and budgets of versions from their files, where an earlier release has kept none."""
+    cursor.execute("SELECT version, body FROM guerdon.programme_version WHERE budgets IS NULL ORDER BY version")
     for version, body in cursor.fetchall():
         programme = load_programme(body, f"version {version}", was_activated=True).programme
         if programme is not None:
             cursor.execute(
-                "UPDATE guerdon.programme_version SET cohorts = %s, rules = %s WHERE version = %s",
-                (Json(cohorts_document(programme)), Json(rules_document(programme)), version),
-            )
+                """
+                UPDATE guerdon.programme_version SET cohorts = %s, rules = %s, costs = %s, budgets = %s
+                WHERE version = %s
+                """,
+                (
+                    Json(cohorts_document(programme)), Json(rules_document(programme)),
+                    Json(costs_document(programme)), Json(budgets_document(programme)), version,
+                ),
+            )  # fmt: skip
 
 
 def with_digest(cursor: Cursor, digest: str) -> int | None:

@@ -240,10 +240,29 @@ EXPERIMENT_DECISION = View(
     ),
 )  # fmt: skip
 
+ALERT = View(
+    "alert",
+    "Early warnings about the last 30 days before the midnight after the last event, of every generation, by the "
+    "thresholds of the settings as they are without a change; members who were erased are left out",
+    (
+        Column("generation", "integer", "The generation whose rewards they are about"),
+        Column("live", "boolean", "Whether that generation is live"),
+        Column("alert", "text", "refunds_after_redemption, referral_burst, refusals_jump, budget_ends_early or "
+               "incentives_beyond_margin"),
+        Column("threshold", "double precision", "The value from which on it is an alert", "that of the value"),
+        Column("value", "double precision", "How much it is", "orders, members, refusals, days or minor units, in the "
+               "order of the alerts above"),
+        Column("member_id", "text", "The member whom it is about; empty where it is about no member"),
+        Column("campaign", "text", "The campaign whose budget ends; empty where it is about none"),
+        Column("reason", "text", "The reason of the refusals; empty where it is about none"),
+        Column("since", INSTANT, "When what it is about began"),
+    ),
+)  # fmt: skip
+
 VIEWS = (
     REWARD_EVENT, MEMBER_BALANCE, MEMBER_REWARD, MEMBER_TIER, TIER_HISTORY, REFERRAL, REFERRER, MEMBER_CODE,
     REFERRAL_FUNNEL, LEADERBOARD, FRESHNESS, *FACTS, *REWARD_FACTS, CLOSE, ESTIMATE,
-    EXPERIMENT_DECISION,
+    EXPERIMENT_DECISION, ALERT,
 )  # fmt: skip
 """Every view, in the order in which docs/views.md shows them."""
 

@@ -179,11 +179,19 @@ def test_closed_months_and_what_was_expected_then_come_back(
     assert table(other_database_url, "estimate", "t.*") == table(database_url, "estimate", "t.*")
 
 
-@pytest.mark.parametrize("lacking", [{"rules"}, {"rules", "cohorts", "enters_cohorts"}])
+OF_0040 = {"costs", "budgets"}
+OF_0036 = OF_0040 | {"rules"}
+OF_0035 = OF_0036 | {"cohorts", "enters_cohorts"}
+
+
+@pytest.mark.parametrize("lacking", [OF_0040, OF_0036, OF_0035])
 def test_an_archive_of_before_rules_were_kept_brings_them_by_the_files_of_its_versions(
     lacking: set[str], database_url: str, other_database_url: str, tmp_path: Path
 ) -> None:
-    trial = "- {id: trial, on: purchase, cohort: {salt: s, treat: 30%}, campaign: c, give: [{points: 2}]}\n"
+    trial = (
+        "- {id: trial, on: purchase, cohort: {salt: s, treat: 30%}, campaign: c, give: [{points: 2}],"
+        " limits: [{max: 9, per: campaign}]}\nmargin: 25%\npoints: {liability_per_point: 0.005}\n"
+    )
     activate(database_url, PLAIN + trial)
     of_an_earlier_release(database_url)
     bought(database_url, *range(10))
@@ -203,6 +211,11 @@ def test_an_archive_of_before_rules_were_kept_brings_them_by_the_files_of_its_ve
     assert_same(database_url, other_database_url)
     assert ruled(other_database_url) == before
     assert before == [("r", None, None, None), ("trial", "c", "s", 3_000)]
+    ((terms,),) = table(other_database_url, "programme_version", "jsonb_build_array(t.costs, t.budgets)")
+    assert json.loads(terms) == [
+        {"margin": "0.25", "per_point": "0.5"},
+        [{"campaign": "c", "unit": "points", "every": "lifetime", "most": 9, "rules": ["trial"]}],
+    ]
 
 
 def ruled(database_url: str) -> list[tuple[object, ...]]:

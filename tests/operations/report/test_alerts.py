@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from operations.report.alerts.thresholds import Thresholds
+from engine.store.database import ANALYST, transaction
+from operations.replay.run import Request, replay
+from operations.report.alerts.report import KINDS
+from operations.report.alerts.thresholds import Thresholds, thresholds_in
+from operations.rows import dictionaries
+from operations.settings import load_settings
 from schemas.events import Activity, Erasure
 from tests.operations.report.history import HEAD, History
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.postgres
 
@@ -156,6 +165,40 @@ def test_members_whose_rewards_cost_more_than_their_margin_are_told(log: History
     assert alerts(log) == [ann]
     assert [row["member_id"] for row in alerts(log, incentives_share=0.7)] == ["cat", "ann"]
     assert alerts(log, incentives=3_101) == []
+
+
+def test_the_view_has_the_warnings_of_every_generation_as_the_report_does(log: History, tmp_path: Path) -> None:
+    log.take(
+        *(log.signup(f"m{n}", f"2026-04-18T10:{n:02}:00Z", referrer_id="ann" if n else None) for n in range(20)),
+        log.signup("ann", "2026-04-18T11:00:00Z"),
+        *spent_and_returned(log, "bob", "2026-04-19", "o1"),
+        *spent_and_returned(log, "bob", "2026-04-19", "o2"),
+        log.order("cat", "2026-04-19", "o3", 10_000, channel="rich"),
+        *(log.make(Activity, f"2026-04-19T08:{n:02}:00Z", member_id="eve", kind="visit") for n in range(22)),
+    )
+    log.take(*(log.signup(f"a{n}", f"2026-04-19T12:{n:02}:00Z", referrer_id="cat") for n in range(5)))
+    file = tmp_path / "poorer.yaml"
+    file.write_text(PROGRAMME.replace("30.00", "5.00"), "utf-8")
+    shadow = replay(log.database_url, Request(file))["generation"]
+
+    with transaction(log.database_url, role=ANALYST) as cursor:
+        rows = dictionaries(cursor, "SELECT * FROM reward.alert")
+        cursor.execute("SELECT pg_get_viewdef('reward.alert'::regclass)")
+        (definition,) = cursor.fetchone() or ()
+    for generation in (1, shadow):
+        found = [
+            {key: value for key, value in row.items() if value is not None and key not in ("generation", "live")}
+            for row in rows
+            if row["generation"] == generation and row["live"] == (generation == 1)
+        ]
+        expected = log.report("alerts", generation=generation)["alerts"]
+        assert sorted(found, key=str) == sorted(expected, key=str)
+        kinds = {row["alert"] for row in expected}
+        assert kinds == (set(KINDS) if generation == 1 else set(KINDS) - {"incentives_beyond_margin"})
+
+    # the view has the thresholds of settings that nobody has changed
+    (thresholds,) = re.findall(r"'({.*?})'", definition, re.DOTALL)
+    assert Thresholds(**json.loads(thresholds)) == Thresholds() == thresholds_in(load_settings())
 
 
 def test_an_empty_log_warns_of_nothing(log: History) -> None:
