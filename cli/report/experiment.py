@@ -140,7 +140,8 @@ def _print(document: Mapping[str, Any], row: Mapping[str, Any], *, anyway: bool)
     say(f'experiment "{row["salt"]}" of {", ".join(row["rules"])}: {stands_on(document)}')
     money = f"minor units of {document['currency']}" if row["metric"] == "net" else "orders"
     share = "all or none" if row["treat"] is None else f"{row['treat']:.2%}"
-    say(f"{share} treated; compared by {row['metric']}, in {money}, a member since entering")
+    begun = "" if row["begun_at"] is None else f" since {row['begun_at']}"
+    say(f"{share} treated{begun}; compared by {row['metric']}, in {money}, a member since entering")
     for note in document["notes"]:
         if not note.startswith("experiment ") or f'"{row["salt"]}"' in note:
             say(f"note: {note}")

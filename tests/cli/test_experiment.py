@@ -17,7 +17,7 @@ def test_a_wrong_split_folds_what_follows(monkeypatch: pytest.MonkeyPatch, capsy
         "srm": {"p": 1e-9, "alarm": True, "deviation_points": 10.0}, "always_valid": None,
         "interference": {"pairs_across": 0}, "incremental_revenue": 12.5, "cost_realised": None, "iroas": None,
         "roi": None, "curve": [],
-        "segments": {"exploratory": True}, "decisions": [],
+        "segments": {"exploratory": True}, "decisions": [], "begun_at": None,
     }  # fmt: skip
     stands_on = {"generation": 1, "cut": "C", "known_at": "K", "zone": "UTC", "currency": "EUR", "notes": []}
     monkeypatch.setenv("GUERDON_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")

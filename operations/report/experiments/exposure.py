@@ -15,6 +15,7 @@ from operations.report.split import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
     from fractions import Fraction
 
     from operations.report.frame import Frame
@@ -47,11 +48,12 @@ _SUMS = ", ".join(
 )
 
 _ARMS = f"""
-SELECT arm, grouping(is_across) = 0, is_across, {", ".join(SEGMENTS)}, (SELECT y FROM cap),
+SELECT arm, is_across, {", ".join(SEGMENTS)},
+       (SELECT min(occurred_at) FROM entry), (SELECT y FROM cap),
        (SELECT count(*) FROM pair), (SELECT count(*) FROM pair WHERE pair.is_across),
        count(*), count(*) FILTER (WHERE is_crossed), sum(treat), count(*) FILTER (WHERE y > cap),
        coalesce(sum(unpriced), 0), coalesce(sum(coupons), 0), {_SUMS}
-FROM member GROUP BY GROUPING SETS ((arm, is_across), {", ".join(f"(arm, {name})" for name in SEGMENTS)})
+FROM member GROUP BY arm, is_across, {", ".join(SEGMENTS)} ORDER BY arm, is_across, {", ".join(SEGMENTS)}
 """
 
 
@@ -154,9 +156,13 @@ class Exposure(NamedTuple):
     segments: Mapping[str, Mapping[str, Both]]
     """By each of SEGMENTS, and by the value that members have of it."""
 
-    referrals: Referrals
+    begun_at: datetime | None
+    """The instant at which the first member entered; None where nobody has."""
+
     cap: float | None
     """The cap of the metric; None where nobody has entered."""
+
+    referrals: Referrals
 
 
 def experiments_of(of: Frame) -> list[Experiment]:
@@ -205,47 +211,30 @@ def exposure_of(of: Frame, experiment: Experiment, money: Money) -> Exposure:
         capped_at=CAPPED_AT,
         **tiers.parameters,
     )
-    parts = [_Part(Arm(row[0]), bool(row[1]), row[2], _segment(row[3:5]), _sums(row[8:])) for row in rows]
-    of_all = [part for part in parts if part.is_of_all]
-    by_segment: dict[str, dict[str, list[_Part]]] = {name: {} for name in SEGMENTS}
-    for part in parts:
-        if part.segment is not None:
-            by_segment[part.segment.name].setdefault(part.segment.value, []).append(part)
+    parts = [_Part(Arm(row[0]), row[1], dict(zip(SEGMENTS, row[2:4], strict=True)), _sums(row[8:])) for row in rows]
     return Exposure(
-        whole=_both(of_all),
-        apart=_both(part for part in of_all if not part.is_across),
+        whole=_both(parts),
+        apart=_both(part for part in parts if not part.is_across),
         segments={
-            name: {value: _both(parts) for value, parts in sorted(values.items())}
-            for name, values in by_segment.items()
+            name: {
+                value: _both(part for part in parts if part.segments[name] == value)
+                for value in sorted({part.segments[name] for part in parts})
+            }
+            for name in SEGMENTS
         },
-        referrals=Referrals(*rows[0][6:8]) if rows else Referrals(0, 0),
+        begun_at=rows[0][4] if rows else None,
         cap=_plain(rows[0][5]) if rows else None,
+        referrals=Referrals(*rows[0][6:8]) if rows else Referrals(0, 0),
     )
 
 
-class _Segment(NamedTuple):
-    """Name one of SEGMENTS, and the value that members have of it."""
-
-    name: str
-    value: str
-
-
 class _Part(NamedTuple):
-    """Hold the sums of a part of one arm: of members whom referrals join across the arms or not, or of a segment."""
+    """Hold the sums of members who are alike in their arm, in their segments, and in whether a referral joins arms."""
 
     arm: Arm
-    is_of_all: bool
-    """Whether it is one of the two parts that make up the arm, and not a segment."""
-
-    is_across: bool | None
-    segment: _Segment | None
+    is_across: bool
+    segments: Mapping[str, str]
     sums: Sums
-
-
-def _segment(values: tuple[str | None, ...]) -> _Segment | None:
-    """Return the segment of a row, which has a value of one of SEGMENTS at most."""
-    found = [_Segment(name, value) for name, value in zip(SEGMENTS, values, strict=True) if value is not None]
-    return found[0] if found else None
 
 
 def _exact(share: Fraction | None) -> Decimal | None:

@@ -17,6 +17,7 @@ from operations.report.experiments.exposure import CAPPED_AT, TREAT_ALL, Both, M
 from operations.report.experiments.worth import worth
 from operations.report.money import cost_per_point, margin
 from operations.report.split import UNKNOWN
+from operations.rows import plain
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def _row(of: Frame, experiment: Experiment, money: Money) -> dict[str, Any]:
         "treat": None if experiment.treat is None else experiment.treat / TREAT_ALL,
         "rules": list(experiment.rules),
         "metric": str(experiment.metric),
+        "begun_at": plain(compared.exposure.begun_at),
         "arms": _arms(compared),
         "srm": record(compared.split),
         "effect": _of_means(compared),

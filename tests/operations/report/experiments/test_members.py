@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,6 +85,7 @@ def test_one_member_of_whom_nothing_can_be_said(database_url: str, record: Calla
     document = report(database_url, "experiments", Asked())
     row = document["data"]["trial"]
     assert sum(arm["n"] for arm in row["arms"].values()) == 1
+    assert datetime.fromisoformat(row["begun_at"]).timestamp() * 1000 == START_MS + HOUR_MS
     assert row["srm"]["df"] == 1
     assert row["effect"] is None
     assert any("fewer than two members" in note for note in document["notes"])
