@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.report.decision import Actor, Why, login
+from cli.terminal.decision import Actor, Why, login
 from cli.terminal.output import JsonFlag, print_json, print_rows, say
 from schemas.errors import InputError
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.report.decision import Actor, Why, login
 from cli.report.report import Generation, KnownAt, Length, Until, asked_for
+from cli.terminal.decision import Actor, Why, login
 from cli.terminal.output import JsonFlag, counted, print_json, print_rows, print_table, say
 from schemas.errors import InputError
 

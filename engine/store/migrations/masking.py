@@ -69,7 +69,7 @@ MASKS = (
     Mask("cohort", has_shard=True, is_grouped=True),
     Mask("member_day", has_shard=True, is_grouped=True),
 )
-"""Every view with members; a view stands after those that it reads."""
+"""Every view with members but `alert`, which leaves erased ones out; a view stands after those that it reads."""
 
 
 class _Column(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from engine.store.database import ANALYST, transaction
 from operations.replay.run import Request, replay
 from operations.report.alerts.report import KINDS
 from operations.report.alerts.thresholds import Thresholds, thresholds_in
+from operations.report.periods import midnight
 from operations.rows import dictionaries
 from operations.settings import load_settings
 from schemas.events import Activity, Erasure
@@ -199,6 +201,16 @@ def test_the_view_has_the_warnings_of_every_generation_as_the_report_does(log: H
     # the view has the thresholds of settings that nobody has changed
     (thresholds,) = re.findall(r"'({.*?})'", definition, re.DOTALL)
     assert Thresholds(**json.loads(thresholds)) == Thresholds() == thresholds_in(load_settings())
+
+
+def test_a_local_day_begins_for_the_database_when_it_begins_for_reports(database_url: str) -> None:
+    """Clocks skip midnight in Santiago, and repeat it in Havana and on the Azores."""
+    days = [date(2026, 1, 1) + timedelta(days=number) for number in range(365)]
+    zones = ("America/Santiago", "America/Havana", "Atlantic/Azores", "Europe/Berlin", "UTC")
+    with transaction(database_url) as cursor:
+        for zone in zones:
+            cursor.execute("SELECT guerdon.local_midnight(day, %s) FROM unnest(%s) AS d (day)", (zone, days))
+            assert [begun for (begun,) in cursor.fetchall()] == [midnight(day, zone) for day in days], zone
 
 
 def test_an_empty_log_warns_of_nothing(log: History) -> None:
