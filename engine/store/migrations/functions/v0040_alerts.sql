@@ -70,6 +70,7 @@ CREATE FUNCTION guerdon.alerts(
     begun_at timestamptz
 )
 STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_nestloop = off
+SET work_mem = '64MB'
 LANGUAGE sql AS $$
     WITH terms AS MATERIALIZED (
         SELECT v.timezone AS zone, v.currency, (v.costs ->> 'per_point')::numeric AS per_point,
@@ -122,14 +123,18 @@ LANGUAGE sql AS $$
         WHERE p.build = $7 AND p.recorded_at < $2 AND p.occurred_at < $4 AND p.occurred_at >= $3
         GROUP BY p.member_id
     ), given AS (                                 -- points and cash, less every reversal
-        SELECT e.member_id, min(e.occurred_at) AS since, sum(
-                   CASE WHEN e.debit = 'issued' THEN e.amount WHEN e.credit = 'reversed' THEN -e.amount ELSE 0 END
-                   * CASE WHEN e.unit = 'points' THEN t.per_point ELSE 1 END
-               ) AS cost
-        FROM guerdon.reward_event e JOIN terms t ON e.unit IN ('points', t.currency)
-        WHERE e.generation = $1 AND e.recorded_at < $2 AND e.occurred_at < $4 AND e.debit IS NOT NULL
-          AND e.occurred_at >= $3 AND (SELECT per_point * share FROM terms) IS NOT NULL
-        GROUP BY e.member_id
+        SELECT m.member_id, min(m.occurred_at) AS since,
+               coalesce(sum(m.amount) FILTER (WHERE m.unit = 'points'), 0) * (SELECT per_point FROM terms)
+               + coalesce(sum(m.amount) FILTER (WHERE m.unit <> 'points'), 0) AS cost
+        FROM (
+            SELECT e.member_id, e.unit, e.occurred_at, CASE WHEN e.debit = 'issued' THEN e.amount
+                   WHEN e.credit = 'reversed' THEN -e.amount ELSE 0 END AS amount
+            FROM guerdon.reward_event e
+            WHERE e.generation = $1 AND e.recorded_at < $2 AND e.occurred_at < $4 AND e.debit IS NOT NULL
+              AND e.unit IN ('points', (SELECT currency FROM terms)) AND e.occurred_at >= $3
+              AND (SELECT per_point * share FROM terms) IS NOT NULL
+        ) m
+        GROUP BY m.member_id
     )
     SELECT 'refunds_after_redemption', t.refunds, r.orders, r.member_id, NULL::text, NULL::text, r.since
     FROM refunded r CROSS JOIN terms t WHERE r.orders >= t.refunds
