@@ -38,6 +38,9 @@ class Report(NamedTuple):
     needs_facts: bool = True
     """Whether it reads the source facts, also where it is not split by something of theirs."""
 
+    has_rollups: bool = False
+    """Whether numbers of it are read from rollups where they can be."""
+
     is_of_recording: bool = False
     """Whether it covers the time in which something was recorded, and not that in which it happened."""
 
@@ -99,6 +102,8 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
         of = frame(cursor, asked, is_of_recording=chosen.is_of_recording)
         if chosen.needs_facts or asked.by in BY_FACTS:
             _note_what_facts_lack(of)
+        if chosen.has_rollups and of.why_logs is not None and not of.notes:
+            of.notes.append(of.why_logs)
         printed = document(name, of, chosen.compute(of))
     if chosen.keep is not None:
         chosen.keep(database_url, printed)

@@ -26,6 +26,7 @@ from operations.report.periods import (
     name_of,
     periods,
 )
+from operations.report.rollups import Wanted, why_logs
 from operations.rows import plain
 from schemas.errors import InputError
 from schemas.events import EVENT_TYPES
@@ -99,8 +100,16 @@ class Frame:
     is_from_first: bool = True
     """Whether it begins with the log, as nobody asked for a first day."""
 
+    why_logs: str | None = None
+    """Why the logs must be read and not the rollups, in a sentence; None: rollups answer what they have."""
+
     notes: list[str] = field(default_factory=list)
     """Sentences that belong under the report: what is missing, and why."""
+
+    @property
+    def rolled(self) -> bool:
+        """Whether numbers that rollups have are read from them: they are those of the logs, to the unit."""
+        return self.why_logs is None
 
     @property
     def periods(self) -> tuple[Period, ...]:
@@ -215,7 +224,7 @@ def frame(cursor: Cursor, asked: Asked, *, is_of_recording: bool = False) -> Fra
         cursor=cursor, generation=generation, facts=None if row is None else row[0], known_at=known_at, since=since,
         cut=cut, zone=zone, currency=programme.currency, programme=programme, version=version, every=asked.every,
         by=asked.by, days=asked.days, thresholds=asked.thresholds, is_empty=known is None,
-        is_from_first=asked.since is None,
+        is_from_first=asked.since is None, why_logs=why_logs(cursor, Wanted(zone, asked.by, asked.known_at)),
     )  # fmt: skip
 
 
