@@ -9,23 +9,45 @@ if TYPE_CHECKING:
 
 
 def zone_of(cursor: Cursor, build: int) -> str | None:
-    """Return the zone of a build's rollups; None where its first events came before there were rollups.
+    """Return the zone of the rollups of a build whose ranges in `projection_range` are folded now.
 
-    A build without events gets the zone of the newest programme version of its generation, for good. A build of the
-    source log gets that of the live generation. Processes that fold the first events of several shards at once
-    agree on one.
+    It is that of the newest programme version of the build's generation when the build was begun, or of the first one
+    where the build is older. A build of the source log takes the live generation's. Each shard notes it with its first
+    events, as a note of all shards would let one that folds them wait for another.
 
     Args:
         cursor: in the transaction that folds.
         build: of a projection that has rollups.
+
+    Returns:
+        None where events of these shards were folded before there were rollups.
     """
-    cursor.execute(_ZONE, (build,))
+    cursor.execute(_NOTE, {"build": build})
+    cursor.execute(
+        """
+        SELECT min(z.zone), count(*) > count(z.zone) FROM projection_range r
+        LEFT JOIN guerdon.rollup_zone z ON z.build = r.build AND z.shard = r.shard WHERE r.build = %s
+        """,
+        (build,),
+    )
+    return _zone(cursor)
+
+
+def fixed_zone(cursor: Cursor, build: int) -> str | None:
+    """Return the zone of a build's rollups; None where they lack events, or where nothing is folded yet."""
+    cursor.execute(
+        """
+        SELECT min(z.zone), count(*) > count(z.zone) FROM guerdon.projection_cursor c
+        LEFT JOIN guerdon.rollup_zone z ON z.build = c.build AND z.shard = c.shard WHERE c.build = %s AND c.pos > 0
+        """,
+        (build,),
+    )
+    return _zone(cursor)
+
+
+def _zone(cursor: Cursor) -> str | None:
     row = cursor.fetchone()
-    if row is None:
-        cursor.execute(_FIX, {"build": build})
-        cursor.execute(_ZONE, (build,))
-        row = cursor.fetchone()
-    return None if row is None else str(row[0])
+    return None if row is None or row[1] else row[0]
 
 
 def forget_zone(cursor: Cursor, build: int) -> None:
@@ -33,17 +55,15 @@ def forget_zone(cursor: Cursor, build: int) -> None:
     cursor.execute("DELETE FROM guerdon.rollup_zone WHERE build = %s", (build,))
 
 
-_ZONE = "SELECT zone FROM guerdon.rollup_zone WHERE build = %s"
-
-_FIX = """
-INSERT INTO guerdon.rollup_zone (build, zone)
-SELECT b.build, coalesce((
+_NOTE = """
+INSERT INTO guerdon.rollup_zone (build, shard, zone)
+SELECT r.build, r.shard, coalesce((
     SELECT v.timezone FROM guerdon.generation_schedule s JOIN guerdon.programme_version v USING (version)
     WHERE s.generation = coalesce(b.generation, (SELECT generation FROM guerdon.generation WHERE status = 'live'))
-    ORDER BY v.version DESC LIMIT 1
+    ORDER BY v.activated_at < b.started_at DESC,
+             CASE WHEN v.activated_at < b.started_at THEN -v.version ELSE v.version END LIMIT 1
 ), 'UTC')
-FROM guerdon.projection_build b
-WHERE b.build = %(build)s
-  AND NOT EXISTS (SELECT FROM guerdon.projection_cursor c WHERE c.build = b.build AND c.pos > 0)
+FROM projection_range r JOIN guerdon.projection_build b USING (build)
+WHERE r.build = %(build)s AND r.after_pos = 0
 ON CONFLICT DO NOTHING
 """

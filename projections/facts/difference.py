@@ -22,6 +22,10 @@ from projections.differences import sentence
 from projections.facts import rows
 from projections.facts.earlier import Earlier
 from projections.facts.fold import Fold
+from projections.facts.rollups import difference as rollups
+from projections.facts.rollups.cells import Cells
+from projections.facts.rollups.rolling import WholeShard
+from projections.zones import fixed_zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,42 +49,75 @@ Fields = list[bytes | None]
 
 
 def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int] | None) -> str | None:  # noqa: ARG001  facts have none
-    """Return a sentence about the first row of `build` that is not what its events say; None where all are."""
+    """Return a sentence about the first row of `build` that is not what its events say; None where all are.
+
+    A cell of rollups is of all shards. So whoever compares some shards compares the cells with those that come last.
+    """
     cursor.execute("SELECT shard, pos FROM guerdon.projection_cursor WHERE build = %s ORDER BY shard", (build,))
-    for shard, upto_seq in cursor.fetchall():
-        if shards is None or shard in shards:
-            problem = _of_shard(cursor, build, shard, upto_seq)
-            if problem is not None:
-                return problem
-    return None
+    upto_seqs: dict[int, int] = dict(cursor.fetchall())
+    zone = fixed_zone(cursor, build)
+    wanted = upto_seqs.keys() if shards is None else upto_seqs.keys() & set(shards)
+    has_all = zone is not None and max(upto_seqs) in wanted
+    cells = Cells()
+    for shard, upto_seq in upto_seqs.items():
+        if shard not in wanted and not has_all:
+            continue
+        folded = _Shard(build, shard, zone)
+        problem = _refold(cursor, folded, upto_seq)
+        if problem is None and shard in wanted:
+            problem = _of_shard(cursor, folded)
+        if problem is not None:
+            return problem
+        cells.add(folded.rolled.cells if folded.rolled is not None and has_all else {})
+    return rollups.difference(cursor, build, cells) if has_all else None
 
 
-def _of_shard(cursor: Cursor, build: int, shard: int, upto_seq: int) -> str | None:
+class _Shard:
+    """Hold a shard that is folded once more; `rolled` is None where the build has no rollups."""
+
+    def __init__(self, build: int, shard: int, zone: str | None) -> None:
+        self.build = build
+        self.shard = shard
+        self.fold = Fold(build, Earlier())
+        self.rolled = None if zone is None else WholeShard(zone)
+
+
+def _refold(cursor: Cursor, folded: _Shard, upto_seq: int) -> str | None:
+    """Fold a shard up to a seq; return a sentence about the first event that cannot be folded."""
     # what is set aside has no rows, and nothing stands on it
     cursor.execute(
         "SELECT first_pos FROM guerdon.projection_gap WHERE build = %s AND shard = %s ORDER BY first_pos",
-        (build, shard),
+        (folded.build, folded.shard),
     )
     cuts = [0, *(int(seq) for (seq,) in cursor.fetchall()), upto_seq + 1]
-    log, fold = BareLog(cursor), Fold(build, Earlier())
+    log = BareLog(cursor)
     for gap, following in pairwise(cuts):
         for after_seq in range(gap, following - 1, PAGE_ROWS):
-            page = Range(shard, after_seq, min(following - 1, after_seq + PAGE_ROWS))
+            page = Range(folded.shard, after_seq, min(following - 1, after_seq + PAGE_ROWS))
             try:
-                fold.take(log.read([page]))
+                events = list(log.read([page]))
+                folded.fold.take(events)
+                if folded.rolled is not None:
+                    folded.rolled.take(events, folded.fold)
             except Exception as error:
                 if not is_data(error):
                     raise
                 return _unreadable(log, page, error)
+    return None
 
-    # table by table; where all is well, both are the same bytes, and no row is taken apart
+
+def _of_shard(cursor: Cursor, folded: _Shard) -> str | None:
+    """Compare table by table; where all is well, both are the same bytes, and no row is taken apart."""
+    build, fold = folded.build, folded.fold
     written = dict(fold.rows())
+    if folded.rolled is not None:
+        folded.rolled.tell(fold.members)
     by_id = sorted(fold.members, key=attrgetter("member_id"))
     written[rows.MEMBER] = [rows.member_row(build, member) for member in by_id]
     for table, packed in written.items():
-        folded, stored = b"".join(packed), _stored(cursor, table, build, shard)
-        if folded != stored:
-            problem = _of_table(table, _rows(folded), _rows(stored))
+        expected, stored = b"".join(packed), _stored(cursor, table, build, folded.shard)
+        if expected != stored:
+            problem = _of_table(table, _rows(expected), _rows(stored))
             if problem is not None:
                 return problem
     return None

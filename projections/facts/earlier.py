@@ -27,6 +27,8 @@ class MemberRow(NamedTuple):
     orders: int
     waiting: int
     era: int | None
+    rolled: memoryview | None = None
+    """The packed state of the member for the rollups; None: there is none."""
 
 
 NO_ROW = MemberRow(0, 0, None)
@@ -76,7 +78,7 @@ def _members(cursor: Cursor, build: int, events: Sequence[BareEvent]) -> dict[tu
     owners = {(each.shard, each.event.member_id) for each in events if type(each.event) is not Touch}  # type: ignore[attr-defined]
     cursor.execute(
         """
-        SELECT w.shard, w.member_id, m.orders, m.waiting, m.era
+        SELECT w.shard, w.member_id, m.orders, m.waiting, m.era, m.rolled
         FROM unnest(%(shards)s::smallint[], %(members)s::text[]) AS w (shard, member_id)
         CROSS JOIN LATERAL (
             SELECT * FROM guerdon.fact_member n

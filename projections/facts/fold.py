@@ -9,7 +9,7 @@ from msgspec import Struct
 from projections.facts import rows
 from projections.facts.earlier import NO_ROW
 from projections.facts.members import Member
-from projections.facts.orders import Order, RefundFact
+from projections.facts.orders import Applied, Order, RefundFact
 from schemas.events import (
     Activity,
     Erasure,
@@ -61,6 +61,7 @@ class Fold:
         # what this fold writes
         self._bought: dict[OrderKey, Bought] = {}
         self._returned: dict[OrderKey, Order] = {}
+        self.applied: list[Applied] = []
         self._purchases: dict[Place, bytes] = {}
         self._lines: dict[Place, bytes] = {}
         self._refunds: dict[Place, RefundFact] = {}
@@ -129,6 +130,7 @@ class Fold:
         self._refunds[refund.bare.shard, refund.bare.seq] = refund
         if refund.outcome == "applied":
             member.net -= refund.amount or 0
+            self.applied.append(Applied(order, refund, order.event.amount - order.returned))
             self._returned[order.event.member_id, order.event.order_id] = order
 
     def _order(self, key: OrderKey) -> Order | None:

@@ -31,6 +31,8 @@ class Member(Struct, gc=False):
     first_order_us: int | None = None
     last_order_us: int | None = None
     erased_us: int | None = None
+    rolled: bytes | None = None
+    """The packed state for the rollups (`rollups.member`); None: the build has none."""
 
     def buy(self, occurred_us: int, amount: int, gross: int) -> int:
         """Count an order, and return its number among all of the member's in the log."""

@@ -7,7 +7,7 @@ one that gives an applied refund's id another content. A refund that comes befor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from engine.ledger.refunds.rest import after_refund, total_left
 from engine.member.pages import Refunded
@@ -42,6 +42,20 @@ class RefundFact:
     def content(self) -> Content:
         """Return the parts in which a repetition of this refund is the same."""
         return self.event.refund_id, self.event.amount, self.event.items or ()
+
+
+class Applied(NamedTuple):
+    """Hold a refund of this fold that has lowered its order."""
+
+    order: Order
+    refund: RefundFact
+    left: int
+    """The rest of the order after it, in minor units."""
+
+    @property
+    def seq(self) -> int:
+        """Return the seq of the event that applied it: its own, or that of the purchase for which it waited."""
+        return max(self.order.bare.seq, self.refund.bare.seq)
 
 
 def asked(event: Refund) -> int | None:

@@ -11,7 +11,10 @@ from projections.facts import rows
 from projections.facts.difference import difference
 from projections.facts.earlier import Earlier, earlier_of
 from projections.facts.fold import Fold
+from projections.facts.rollups import cells
+from projections.facts.rollups.rolling import Rolling
 from projections.facts.writing import write
+from projections.zones import forget_zone, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +29,7 @@ EVENTS_AT_ONCE = 5_000
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:  # noqa: ARG001  facts have none
     """Fold the ranges of `build` in `projection_range`; their positions are seqs of the source log."""
+    zone = zone_of(cursor, build)
     cursor.execute("SELECT shard, after_pos, upto_pos FROM projection_range WHERE build = %s ORDER BY shard", (build,))
     log = BareLog(cursor)
     for ranges in _together(Range(*row) for row in cursor.fetchall()):
@@ -33,6 +37,8 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
         earlier = Earlier() if is_first else earlier_of(cursor, log, build, events)
         folded = Fold(build, earlier)
         folded.take(events)
+        if zone is not None:
+            Rolling(cursor, build, zone).roll(folded, events, earlier, ranges)
         write(cursor, build, folded, {shard: after_seq + 1 for shard, after_seq, _ in ranges})
 
 
@@ -53,6 +59,8 @@ def _together(ranges: Iterable[Range]) -> Iterator[list[Range]]:
 
 def clear(cursor: Cursor, build: int) -> None:
     """Delete the rows of `build`."""
+    cells.clear(cursor, build)
+    forget_zone(cursor, build)
     for table in rows.TABLES:
         cursor.execute(
             sql.SQL("DELETE FROM {} WHERE build = %s").format(sql.Identifier("guerdon", table.name)), (build,)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg2 import sql
 
-from engine.store.logs.binary_copy import NULL, pack_bigint, pack_text
+from engine.store.logs.binary_copy import NULL, pack_bigint, pack_bytes, pack_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +62,7 @@ REDEMPTION = Table(
 MEMBER = Table(
     "fact_member",
     ("build", "shard", "member_id", "first_seq", "first_event_at", "first_recorded_at", "orders", "waiting", "net",
-     "gross", "joined_at", "joined_channel", "first_order_at", "last_order_at", "erased_at"),
+     "gross", "joined_at", "joined_channel", "first_order_at", "last_order_at", "erased_at", "rolled"),
     ("shard", "member_id"),
 )  # fmt: skip
 
@@ -254,7 +254,7 @@ def member_fields(build: int, member: Member) -> bytes:
             ),
             _numerics[str(member.net)], _numerics[str(member.gross)], pack_bigint(member.joined_us),
             _texts[member.joined_channel], pack_bigint(member.first_order_us), pack_bigint(member.last_order_us),
-            pack_bigint(member.erased_us),
+            pack_bigint(member.erased_us), pack_bytes(member.rolled),
         )
     )  # fmt: skip
 

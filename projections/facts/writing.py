@@ -80,7 +80,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS fact_member_change (
     first_seq bigint, first_event_at timestamptz, first_recorded_at timestamptz, joined_at timestamptz,
     first_order_at timestamptz, last_order_at timestamptz, erased_at timestamptz, net numeric, gross numeric,
     era bigint, build integer, orders integer, waiting integer, shard smallint, member_id text COLLATE "C",
-    joined_channel text
+    joined_channel text, rolled bytea
 ) ON COMMIT DELETE ROWS;
 DELETE FROM fact_member_change
 """
@@ -95,12 +95,12 @@ UPDATE guerdon.fact_member m SET
     last_order_at  = greatest(m.last_order_at, c.last_order_at),
     erased_at      = coalesce(m.erased_at, c.erased_at),
     orders = m.orders + c.orders, waiting = m.waiting + c.waiting, net = m.net + c.net, gross = m.gross + c.gross,
-    changes = m.changes + 1
+    rolled = c.rolled, changes = m.changes + 1
 FROM fact_member_change c CROSS JOIN LATERAL (
     SELECT n.ctid FROM guerdon.fact_member n
     WHERE n.build = c.build AND n.shard = c.shard AND n.member_id = c.member_id AND n.era = c.era OFFSET 0
 ) f
 WHERE m.ctid = f.ctid
   AND (c.orders <> 0 OR c.net <> 0 OR c.waiting <> 0 OR c.first_event_at < m.first_event_at OR c.erased_at IS NOT NULL
-       OR (c.joined_at IS NOT NULL AND m.joined_at IS NULL))
+       OR (c.joined_at IS NOT NULL AND m.joined_at IS NULL) OR c.rolled IS DISTINCT FROM m.rolled)
 """

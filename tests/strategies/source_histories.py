@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from engine.store.database import transaction
 from engine.store.generations import live_generation
@@ -92,6 +93,11 @@ def written(history: Sequence[Act], prefix: str, erased: Iterable[int] = ()) -> 
         for member in sorted(set(erased))
     ]
     return events
+
+
+def stretched(events: Iterable[Event], factor: int) -> list[Event]:
+    """Return events with `factor` times as much time between them, so that late ones are days and months late."""
+    return [structs.replace(event, occurred_at=START_MS + factor * (event.occurred_at - START_MS)) for event in events]
 
 
 def _event(act: Act, head: dict[str, Any], prefix: str) -> Event:
