@@ -62,9 +62,13 @@ REPORTS: dict[str, Report] = {
         "orders, how often and how long members buy, what they are worth, what they say",
         customers,
         (*OF_MEMBERS, "channel"),
+        has_rollups=True,
     ),
     "engagement": Report(
-        "who takes part, what they earn, burn and let lapse, and what is outstanding", engagement, OF_MEMBERS
+        "who takes part, what they earn, burn and let lapse, and what is outstanding",
+        engagement,
+        OF_MEMBERS,
+        has_rollups=True,
     ),
     "experiments": Report("cohorts: sizes, effects with intervals, costs", experiments, keep=scales.keep),
     "liability": Report(
@@ -73,7 +77,9 @@ REPORTS: dict[str, Report] = {
         problem=problem,
     ),
     "redemption": Report("what became of the points of each month, by age", redemption, OF_GRANTS, needs_facts=False),
-    "referrals": Report("from shares to qualified referees, the K-factor, cycle time, rejections", referrals),
+    "referrals": Report(
+        "from shares to qualified referees, the K-factor, cycle time, rejections", referrals, has_rollups=True
+    ),
     "rewards": Report("coupons issued and used", rewards, needs_facts=False),
 }
 """Every report by the name that `guerdon report` takes."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from operations.report.frame import UPSTREAM, ratio
 from operations.report.movements import BURNED, EARNED, EXPIRED, MOVES, entered, left
-from operations.report.periods import ALL
+from operations.report.periods import ALL, begin_of, midnight
+from operations.report.rolled import engagement as rolled
 from operations.report.split import UNKNOWN, shown, split
 
 if TYPE_CHECKING:
@@ -21,6 +22,32 @@ GRANTS = ("points.granted", "cash.granted", "coupon.issued", "gift.awarded", "be
 
 _CODE = "upper(regexp_replace(t.code, '[[:space:]-]', '', 'g'))"
 """The code of a touch `t` as codes are stored: in capitals, without blanks and hyphens."""
+
+_ORDERS = """
+p.build = %(facts)s AND p.recorded_at < %(known_at)s AND p.occurred_at >= %(since)s AND p.occurred_at < %(cut)s
+"""
+
+_FACT = "build, member_id, occurred_at, recorded_at FROM guerdon.{}"
+_MOVEMENT = """
+%(facts)s, member_id, occurred_at, recorded_at FROM guerdon.reward_event
+WHERE generation = %(generation)s AND type IN ({})
+"""
+_DID = {
+    "active_members": [
+        _FACT.format(table) for table in ("fact_purchase", "fact_activity", "fact_redemption", "fact_share")
+    ],
+    "referrers": [
+        _FACT.format("fact_share"),
+        f"""
+        t.build, c.member_id, t.occurred_at, t.recorded_at
+        FROM guerdon.fact_touch t JOIN guerdon.member_code c ON c.code = {_CODE}
+        WHERE c.member_id NOT IN (SELECT member_id FROM unknown_owner)
+        """,
+    ],
+    "participants": [_MOVEMENT.format("'points.granted', 'points.captured'")],
+    "redeemers": [_MOVEMENT.format("'points.captured'")],
+}
+"""Where each measure of members stands in the logs: a build, a member, and when they did it."""
 
 _FLOWS = ("points_earned", "points_burned", "points_expired")
 _STANDING = ("pending", "active", "reserved", "debt")
@@ -48,7 +75,7 @@ def engagement(of: Frame) -> dict[str, Any]:
     # counts of members, each once a period, and of orders, which add up
     for measure, start, value, members in _participants(of):
         sums[of.name(start)][value][measure] += members
-    for cell in _orders(of):
+    for cell in (*_orders(of), *_orders_earning(of)):
         _add(sums, of, cell)
 
     # flows of the time of the report; with those before it they add up to the cumulative rate
@@ -136,29 +163,20 @@ def _participants(of: Frame) -> Iterator[tuple[str, datetime | None, str, int]]:
     A code's owner is known from their signup on: at an earlier K a visit by their link was nobody's.
     """
     by = split(of)
+    measures = set(_DID)
+    if of.rolled:
+        measures.remove("active_members")
+        for day, members in rolled.active_members(of).items():
+            yield "active_members", None if day is None else midnight(day, of.zone), UNKNOWN, members
+
+    did = " UNION ALL ".join(f"SELECT '{measure}', {did}" for measure in sorted(measures) for did in _DID[measure])
     yield from of.rows(
         f"""
         WITH {by.table}, unknown_owner AS (
             SELECT member_id FROM guerdon.fact_signup WHERE build = %(facts)s
             GROUP BY member_id HAVING min(recorded_at) >= %(known_at)s
         ), did (measure, build, member_id, occurred_at, recorded_at) AS (
-            SELECT 'active_members', build, member_id, occurred_at, recorded_at FROM guerdon.fact_purchase
-            UNION ALL
-            SELECT 'active_members', build, member_id, occurred_at, recorded_at FROM guerdon.fact_activity
-            UNION ALL
-            SELECT 'active_members', build, member_id, occurred_at, recorded_at FROM guerdon.fact_redemption
-            UNION ALL
-            SELECT unnest(ARRAY['active_members', 'referrers']), build, member_id, occurred_at, recorded_at
-            FROM guerdon.fact_share
-            UNION ALL
-            SELECT 'referrers', t.build, c.member_id, t.occurred_at, t.recorded_at
-            FROM guerdon.fact_touch t JOIN guerdon.member_code c ON c.code = {_CODE}
-            WHERE c.member_id NOT IN (SELECT member_id FROM unknown_owner)
-            UNION ALL
-            SELECT unnest(CASE WHEN type = 'points.captured' THEN ARRAY['participants', 'redeemers']
-                               ELSE ARRAY['participants'] END), %(facts)s, member_id, occurred_at, recorded_at
-            FROM guerdon.reward_event
-            WHERE generation = %(generation)s AND type IN ('points.granted', 'points.captured')
+            {did}
         ), within AS (
             SELECT DISTINCT measure, member_id, {of.period("occurred_at")} AS start FROM did
             WHERE build = %(facts)s AND recorded_at < %(known_at)s
@@ -177,6 +195,11 @@ def _participants(of: Frame) -> Iterator[tuple[str, datetime | None, str, int]]:
 
 def _members(of: Frame) -> Iterator[_Cell]:
     """Yield by how many the members became more, or fewer, in a period; who is erased was none at any time."""
+    if of.rolled:
+        for day, change in rolled.member_days(of):
+            yield _Cell(midnight(begin_of(of.every, day), of.zone), UNKNOWN, {"members": change})
+        return
+
     by = split(of)
     rows = of.rows(
         f"""
@@ -197,7 +220,27 @@ def _members(of: Frame) -> Iterator[_Cell]:
 
 
 def _orders(of: Frame) -> Iterator[_Cell]:
-    """Yield how many orders there were, and how many of them gave their buyer something."""
+    """Yield how many orders there were."""
+    if of.rolled:
+        for day, orders in rolled.order_days(of):
+            yield _Cell(midnight(begin_of(of.every, day), of.zone), UNKNOWN, {"orders": orders})
+        return
+
+    by = split(of)
+    rows = of.rows(
+        f"""
+        WITH {by.table}
+        SELECT {of.period("p.occurred_at")}, {by.value("p")}, count(*)
+        FROM guerdon.fact_purchase p {by.joined("p", "p.occurred_at")} WHERE {_ORDERS} GROUP BY 1, 2
+        """,
+        **by.parameters,
+    )
+    for start, value, orders in rows:
+        yield _Cell(start, value, {"orders": orders})
+
+
+def _orders_earning(of: Frame) -> Iterator[_Cell]:
+    """Yield how many orders gave their buyer something."""
     by = split(of)
     rows = of.rows(
         f"""
@@ -205,18 +248,15 @@ def _orders(of: Frame) -> Iterator[_Cell]:
             SELECT DISTINCT shard, seq FROM guerdon.reward_event
             WHERE generation = %(generation)s AND type::text = ANY(%(grants)s) AND recorded_at < %(known_at)s
         )
-        SELECT {of.period("p.occurred_at")}, {by.value("p")}, count(*), count(g.seq)
-        FROM guerdon.fact_purchase p LEFT JOIN earning g ON g.shard = p.shard AND g.seq = p.seq
-        {by.joined("p", "p.occurred_at")}
-        WHERE p.build = %(facts)s AND p.recorded_at < %(known_at)s
-          AND p.occurred_at >= %(since)s AND p.occurred_at < %(cut)s
-        GROUP BY 1, 2
+        SELECT {of.period("p.occurred_at")}, {by.value("p")}, count(*)
+        FROM guerdon.fact_purchase p JOIN earning USING (shard, seq) {by.joined("p", "p.occurred_at")}
+        WHERE {_ORDERS} GROUP BY 1, 2
         """,
         grants=list(GRANTS),
         **by.parameters,
     )
-    for start, value, orders, earning in rows:
-        yield _Cell(start, value, {"orders": orders, "orders_earning": earning})
+    for start, value, orders in rows:
+        yield _Cell(start, value, {"orders_earning": orders})
 
 
 def _flows(of: Frame) -> tuple[list[_Cell], list[_Cell]]:

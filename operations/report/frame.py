@@ -26,7 +26,7 @@ from operations.report.periods import (
     name_of,
     periods,
 )
-from operations.report.rollups import Wanted, why_logs
+from operations.report.rollups import Wanted, known_time, why_logs
 from operations.rows import plain
 from schemas.errors import InputError
 from schemas.events import EVENT_TYPES
@@ -80,6 +80,9 @@ class Frame:
     """The build of the source facts; None where there is none."""
 
     known_at: datetime
+    known_before: date | None
+    """The local day before which something was recorded that counts in rollups; None: whatever they have counts."""
+
     since: datetime
     """The first local midnight of the report: that of `Asked.since`, else of the first event's day."""
 
@@ -140,6 +143,10 @@ class Frame:
             "length": "3 months" if self.every is Every.QUARTER else f"1 {self.every}",
             "unit": UNIT,
             "days": self.days,
+            "known_before": self.known_before or "infinity",
+            "since_day": self.local_day(self.since),
+            "since_month": self.local_day(self.since).replace(day=1),
+            "cut_day": self.cut_day,
         }
 
     def period(self, column: str) -> str:
@@ -205,8 +212,14 @@ def frame(cursor: Cursor, asked: Asked, *, is_of_recording: bool = False) -> Fra
     programme = programmes.judged_as(cursor, version)
     zone = programme.timezone
 
-    # the time that it covers
-    known = _known_time(cursor, known_at)
+    # the log or its rollups, and the time that it covers
+    facts = _live_facts(cursor)
+    why = why_logs(cursor, Wanted(generation, zone, asked.by, asked.known_at, asked.since))
+    known_before = None if asked.known_at is None else local_date(known_at, zone)
+    if why is None and facts is not None:
+        known = known_time(cursor, facts, known_before, zone)
+    else:
+        known = _known_time(cursor, known_at)
     first, last = known or (known_at, known_at)
     if is_of_recording:
         first, last = _day_before(known_at, zone), known_at
@@ -217,15 +230,19 @@ def frame(cursor: Cursor, asked: Asked, *, is_of_recording: bool = False) -> Fra
             f"the report would begin on {local_date(since, zone)} and end on {local_date(cut, zone)}: give an "
             "earlier --from or a later --to"
         )
-
-    cursor.execute("SELECT build FROM guerdon.projection_build WHERE projection = 'facts' AND status = 'live'")
-    row = cursor.fetchone()
     return Frame(
-        cursor=cursor, generation=generation, facts=None if row is None else row[0], known_at=known_at, since=since,
+        cursor=cursor, generation=generation, facts=facts, known_at=known_at, known_before=known_before, since=since,
         cut=cut, zone=zone, currency=programme.currency, programme=programme, version=version, every=asked.every,
         by=asked.by, days=asked.days, thresholds=asked.thresholds, is_empty=known is None,
-        is_from_first=asked.since is None, why_logs=why_logs(cursor, Wanted(zone, asked.by, asked.known_at)),
+        is_from_first=asked.since is None, why_logs=why,
     )  # fmt: skip
+
+
+def _live_facts(cursor: Cursor) -> int | None:
+    """Return the build of the source facts; None where there is none."""
+    cursor.execute("SELECT build FROM guerdon.projection_build WHERE projection = 'facts' AND status = 'live'")
+    row = cursor.fetchone()
+    return None if row is None else row[0]
 
 
 def document(name: str, of: Frame, data: Mapping[str, Any]) -> dict[str, Any]:

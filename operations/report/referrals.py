@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from operations.report.frame import ratio
 from operations.report.orders import JOINED
 from operations.report.periods import ALL, add_months, month_name
+from operations.report.rolled import referrals as rolled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,6 +107,8 @@ def joined_days(of: Frame) -> list[tuple[date, int, int]]:
 
 def fact_days(of: Frame, table: str) -> list[tuple[date, int]]:
     """Return the number of facts on each day, by the name of their table, such as `fact_share`."""
+    if of.rolled:
+        return rolled.fact_days(of, table)
     return of.rows(
         f"""
         SELECT {of.day("occurred_at")}, count(*) FROM guerdon.{table}
@@ -142,6 +145,11 @@ def channels(of: Frame) -> dict[str, dict[str, int]]:
 
     A member's first signup counts alone, as in the periods.
     """
+    counts: dict[str, dict[str, int]] = {"share": {}, "touch": {}, "signup": {}}
+    if of.rolled:
+        for kind, channel, count in rolled.channels(of):
+            counts[kind][channel] = count
+        return counts
     rows = of.rows(
         """
         SELECT 'share', channel, count(*) FROM guerdon.fact_share
@@ -161,7 +169,6 @@ def channels(of: Frame) -> dict[str, dict[str, int]]:
         ORDER BY 1, 2
         """
     )
-    counts: dict[str, dict[str, int]] = {"share": {}, "touch": {}, "signup": {}}
     for kind, channel, count in rows:
         counts[kind][channel] = count
     return counts

@@ -1,13 +1,15 @@
-"""Decide whether rollups can answer a report, or say why it reads the logs."""
+"""Decide whether rollups can answer a report, or say why it reads the logs; and find the time that they cover."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from operations.report.periods import midnight_after
+from operations.report.periods import midnight, midnight_after
+from projections.zones import fixed_zone
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from engine.store.cursor import Cursor
 
@@ -17,17 +19,21 @@ REBUILD = "`guerdon projection rebuild {name}`"
 class Wanted(NamedTuple):
     """Hold what a report asks of rollups."""
 
+    generation: int
     zone: str
     by: str | None
     known_at: datetime | None
     """None: all that is known."""
+
+    since: date | None = None
+    """None: from the first event on."""
 
 
 def why_logs(cursor: Cursor, wanted: Wanted) -> str | None:
     """Return in a sentence why a report must read the logs; None: the rollups answer it.
 
     Rollups hold sums by local day and by the local day of recording. So they know the log as it stood at a local
-    midnight, and not within a day.
+    midnight, and not within a day. Of what a member did long before a day they know the month.
     """
     if wanted.by is not None:
         return f"rows split by {wanted.by} are read from the logs, which takes longer"
@@ -36,28 +42,64 @@ def why_logs(cursor: Cursor, wanted: Wanted) -> str | None:
             "an instant within a day is answered from the logs, which takes longer: rollups know how things stood at "
             f"midnights of {wanted.zone}"
         )
-    return _why_not(cursor, wanted.zone, "facts")
+    if wanted.since is not None and wanted.since.day > 1:
+        return "a report that begins within a month is read from the logs, which takes longer"
+    return _why_not(cursor, wanted, "facts")
 
 
-def _why_not(cursor: Cursor, zone: str, name: str) -> str | None:
-    """Return in a sentence why the rollups of a live projection cannot be used; None: they can."""
+def _why_not(cursor: Cursor, wanted: Wanted, name: str) -> str | None:
+    """Return in a sentence why the rollups of a projection cannot be used; None: they can.
+
+    Those of rewards are of the generation of the report, those of facts of all generations.
+    """
     cursor.execute(
         """
-        SELECT z.zone, EXISTS (SELECT FROM guerdon.projection_gap g WHERE g.build = b.build),
-               (SELECT coalesce(sum(f.lag), 0)::bigint FROM reward.freshness f WHERE f.projection = b.projection)
-        FROM guerdon.live_build b LEFT JOIN guerdon.rollup_zone z USING (build) WHERE b.projection = %s
+        SELECT b.build, EXISTS (SELECT FROM guerdon.projection_gap g WHERE g.build = b.build), (
+                   SELECT coalesce(sum(coalesce(h.pos, s.seq) - c.pos), 0)::bigint
+                   FROM guerdon.projection_cursor c JOIN guerdon.shard_head s USING (shard)
+                   LEFT JOIN guerdon.generation_head h ON h.generation = b.generation AND h.shard = c.shard
+                   WHERE c.build = b.build
+               )
+        FROM guerdon.projection_build b
+        WHERE b.projection = %s AND b.status = 'live' AND coalesce(b.generation = %s, true)
         """,
-        (name,),
+        (name, wanted.generation),
     )
-    row = cursor.fetchone()
+    build, has_gaps, lag = cursor.fetchone() or (None, False, 0)
+    own_zone = None if build is None else fixed_zone(cursor, build)
     rebuild = REBUILD.format(name=name)
-    if row is None or row[0] is None:
+    if own_zone is None:
         return f"there are no rollups of {name} yet, and the logs take longer to read; {rebuild} makes them"
-    own_zone, has_gaps, lag = row
-    if own_zone != zone:
-        return f"the rollups of {name} have days of {own_zone}, not of {zone}, so the logs are read; {rebuild} mends it"
+    if own_zone != wanted.zone:
+        return (
+            f"the rollups of {name} have days of {own_zone}, not of {wanted.zone}, so the logs are read; {rebuild} "
+            "mends it"
+        )
     if has_gaps:
         return f"events were set aside by {name}, so the logs are read; see `guerdon projection verify {name}`"
     if lag:
         return f"the rollups of {name} lack the newest {lag} events, so the logs are read, which takes longer"
     return None
+
+
+def known_time(cursor: Cursor, build: int, known_before: date | None, zone: str) -> tuple[datetime, datetime] | None:
+    """Return instants on the days of the first and of the last event that upstream systems had sent; None: of none.
+
+    The last one is a midnight where nothing happened on its day but at that instant.
+    """
+    cursor.execute(
+        """
+        WITH days AS (
+            SELECT day, sum(CASE WHEN measure = 'event' THEN amount ELSE -amount END) > 0 AS is_long
+            FROM guerdon.rollup
+            WHERE build = %(build)s AND measure IN ('event', 'midnight') AND recorded < %(known_before)s GROUP BY day
+        )
+        SELECT min(day), max(day), (SELECT is_long FROM days ORDER BY day DESC LIMIT 1) FROM days
+        """,
+        {"build": build, "known_before": known_before or "infinity"},
+    )
+    row = cursor.fetchone()
+    if row is None or row[0] is None:
+        return None
+    first, last, is_long = row
+    return midnight(first, zone), midnight(last, zone) + timedelta(microseconds=is_long)

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from operations.report import frame
+from operations.report.catalogue import report
+from operations.report.frame import Asked
+from operations.report.periods import Every
 from tests.insight import points
 from tests.insight.comparison import differences
 
@@ -55,6 +59,16 @@ def test_referrals(a_year: Year) -> None:
 def test_campaigns(a_year: Year) -> None:
     expected = points.campaigns(a_year.frames, a_year.orders)
     assert list(differences(expected, a_year.data("campaigns"))) == []
+
+
+@pytest.mark.parametrize("every", [Every.DAY, Every.WEEK, Every.QUARTER])
+def test_rollups_say_what_the_logs_say(a_year: Year, every: Every, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(every=every)
+    rolled = {name: report(a_year.url, name, asked) for name in ("customers", "engagement", "referrals")}
+    assert [note for document in rolled.values() for note in document["notes"] if "logs" in note] == []
+    monkeypatch.setattr(frame, "why_logs", lambda *_: "the logs are asked for")
+    for name, document in rolled.items():
+        assert report(a_year.url, name, asked)["data"] == document["data"]
 
 
 def test_the_liability_closes_for_every_month(a_year: Year) -> None:

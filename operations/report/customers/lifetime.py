@@ -10,8 +10,11 @@ from operations.report.frame import ratio
 from operations.report.money import cost_per_point, margin
 from operations.report.orders import FIRST_DAYS
 from operations.report.periods import month_name
+from operations.report.rolled import orders as rolled
+from operations.report.rolled.cells import knows_months
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import date
     from fractions import Fraction
 
@@ -51,40 +54,47 @@ def lifetime_value(of: Frame) -> dict[str, dict[str, Any]]:
 
 def cohort_sizes(of: Frame) -> list[tuple[date, int]]:
     """Return the number of members by the month of their first order."""
+    if of.rolled:
+        return rolled.cohort_sizes(of)
     return of.rows(f"WITH {FIRST_DAYS} SELECT {month_of('day')}, count(*) FROM first_days GROUP BY 1")
 
 
 def revenue_by_month(of: Frame) -> ByMonth:
     """Return the net of the orders of each cohort by the orders' month, in minor units."""
-    return _by_month(
-        of,
+    if of.rolled and knows_months(of):
+        return _by_month(rolled.revenue(of))
+    rows = of.rows(
         f"""
         WITH {FIRST_DAYS}
         SELECT {month_of("f.day")}, {month_of("d.day")}, sum(d.net)
         FROM member_days d JOIN first_days f USING (shard, member_id) GROUP BY 1, 2
-        """,
+        """
     )
+    return _by_month(rows)
 
 
 def redeemed_by_month(of: Frame) -> ByMonth:
     """Return the points that each cohort has redeemed by the month of the redemption, less those restored in it."""
-    return _by_month(
-        of,
+    first_days = FIRST_DAYS
+    if of.rolled and of.known_before is None and knows_months(of):
+        first_days = rolled.FIRST_DAYS
+    rows = of.rows(
         f"""
-        WITH {FIRST_DAYS}
+        WITH {first_days}
         SELECT {month_of("f.day")}, {month_of(of.day("e.occurred_at"))},
                sum(CASE WHEN e.type = 'points.captured' THEN e.amount ELSE -e.amount END)
         FROM guerdon.reward_event e JOIN first_days f ON f.shard = e.shard AND f.member_id = e.member_id
         WHERE e.generation = %(generation)s AND e.type IN ('points.captured', 'points.restored')
           AND e.recorded_at < %(known_at)s AND e.occurred_at < %(cut)s
         GROUP BY 1, 2
-        """,
+        """
     )
+    return _by_month(rows)
 
 
-def _by_month(of: Frame, query: str) -> ByMonth:
+def _by_month(rows: Iterable[tuple[date, date, Any]]) -> ByMonth:
     amounts: ByMonth = defaultdict(Counter)
-    for cohort, month, amount in of.rows(query):
+    for cohort, month, amount in rows:
         amounts[cohort][month] += int(amount)
     return amounts
 

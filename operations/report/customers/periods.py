@@ -9,6 +9,7 @@ from operations.report.customers.satisfaction import Answers, answers_by_period,
 from operations.report.frame import ratio
 from operations.report.orders import ORDERS
 from operations.report.periods import ALL
+from operations.report.rolled import orders as rolled
 from operations.report.split import UNKNOWN, shown, split
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def order_periods(of: Frame) -> dict[str, dict[str, Any]]:
 
 def order_days(of: Frame) -> list[OrderDay]:
     """Return the orders of each day that has any."""
+    if of.rolled:
+        return [OrderDay(day, UNKNOWN, *sums) for day, sums in rolled.order_days(of)]
     by = split(of)
     rows = of.rows(
         f"""
@@ -87,6 +90,8 @@ def order_days(of: Frame) -> list[OrderDay]:
 
 def refund_days(of: Frame) -> list[RefundDay]:
     """Return how much was refunded on each day that has any, by the refund's own time."""
+    if of.rolled:
+        return [RefundDay(day, UNKNOWN, amount) for day, amount in rolled.refund_days(of)]
     by = split(of)
     rows = of.rows(
         f"""
@@ -106,6 +111,11 @@ def refund_days(of: Frame) -> list[RefundDay]:
 
 def buyers_by_period(of: Frame) -> dict[tuple[str, str], int]:
     """Return the number of distinct members who bought, by the period's name and value; each that has any."""
+    if of.rolled:
+        return {
+            (ALL if day is None else of.name_of_day(day), UNKNOWN): members
+            for day, members in rolled.buyers(of).items()
+        }
     by = split(of)
     channel = "channel" if by.order_value else "NULL::text"
     rows = of.rows(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from operations.report.frame import ratio
 from operations.report.orders import FIRST_DAYS, JOINED
 from operations.report.periods import add_months, midnight, month_name
+from operations.report.rolled import cohorts as rolled
+from operations.report.rolled import orders as rolled_orders
+from operations.report.rolled.cells import knows_months
+from operations.report.rolled.cohorts import Cohort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,17 +30,6 @@ _COHORTS = {
     """,
     "by_first_order": "SELECT shard, member_id, day FROM first_days",
 }
-
-
-class Cohort(NamedTuple):
-    """Hold the members whose first signup, or first order, lies in one month, and the months in which they bought."""
-
-    members: int
-    in_month: Counter[date]
-    """How many of them bought in a month, by its first day."""
-
-    last_in_month: Counter[date]
-    """How many of them bought in a month and not after it."""
 
 
 def repurchase(of: Frame) -> dict[str, dict[str, dict[str, Any]]]:
@@ -66,6 +59,8 @@ def repurchase(of: Frame) -> dict[str, dict[str, dict[str, Any]]]:
 
 def second_orders(of: Frame) -> list[tuple[date, int | None, int]]:
     """Return the customers by the month of the first order and the local days until the second one; None: of none."""
+    if of.rolled:
+        return rolled_orders.second_orders(of)
     return of.rows(
         f"""
         WITH {FIRST_DAYS}, waits AS (
@@ -92,6 +87,8 @@ def retention(of: Frame) -> dict[str, dict[str, dict[str, Any]]]:
 
 def cohorts(of: Frame, name: str) -> dict[date, Cohort]:
     """Return the cohorts of a kind, `by_signup` or `by_first_order`, by the first day of their month."""
+    if of.rolled and knows_months(of):
+        return rolled.cohorts(of, name)
     rows = of.rows(
         f"""
         WITH {FIRST_DAYS}, {JOINED}, cohort AS (
