@@ -104,7 +104,8 @@ def _event(act: Act, head: dict[str, Any], prefix: str) -> Event:
     """Return the event of an act."""
     bare = {name: value for name, value in head.items() if name != "member_id"}
     code, visitor = f"{prefix}c", f"{prefix}v{act.which}"
-    channel, verified, score = ((None, None, None), ("web", True, 3), ("store", False, -9))[act.which]
+    channel, verified = ((None, None), ("web", True), ("store", False))[act.which]
+    score = (None, 3, -9, 8, 9, 10)[act.how]
     made: dict[str, Callable[[], Event]] = {
         "purchase": lambda: _purchase(act, head),
         "refund": lambda: _refund(act, head),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from operations.report.frame import Frame
 
 _CUT_MONTHS = (
-    "retention and clv are read from the logs, which takes longer: rollups know them for whole months, so let the "
+    "nps, retention and clv are read from the logs, which takes longer: rollups know them for whole months, so let the "
     "report end with a month, or have all that happened"
 )
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from operations.report.split import split
+from operations.report.periods import ALL
+from operations.report.rolled import surveys as rolled
+from operations.report.rolled.cells import knows_months
+from operations.report.split import UNKNOWN, split
 
 if TYPE_CHECKING:
     from operations.report.frame import Frame
@@ -38,6 +41,11 @@ def answers_by_period(of: Frame) -> dict[tuple[str, str], Answers]:
 
     A survey belongs to no order, so it has no channel.
     """
+    if of.rolled and knows_months(of):
+        return {
+            (ALL if day is None else of.name_of_day(day), UNKNOWN): Answers(asked, sum(scored), scored[0], scored[2])
+            for day, (asked, scored) in rolled.answers(of).items()
+        }
     by = split(of)
     rows = of.rows(
         f"""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from projections.facts.rollups.cells import Cells
 from projections.facts.rollups.days import NO_DAY, Days, month_of
 from projections.facts.rollups.member import Following, Late
-from projections.facts.rollups.standing import FirstSignup, History, standing
+from projections.facts.rollups.standing import SURVEY, FirstSignup, History, measure_of, standing
 from schemas.events import Activity, Erasure, Purchase, Redemption, Refund, Share, Signup, Touch
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ class Batch:
             member.buy(cells, day, recorded, event.amount)
         elif kind in _ACTS:
             member.act(cells, day, recorded)
+            if kind is Activity and event.kind == SURVEY:
+                member.answer(cells, bare.occurred_us, day, recorded, measure_of(event.score))
         elif kind is Signup:
             member.join(cells, bare.occurred_us, day, recorded, event.channel or "")
         if self._applied and (kind is Purchase or kind is Refund):
@@ -180,6 +182,8 @@ class Batch:
             history.net_by_month[month_of(day)] += event.amount
         if isinstance(event, (Purchase, *_ACTS)):
             history.active.add(day)
+            if isinstance(event, Activity) and event.kind == SURVEY:
+                history.take_survey(day, bare.occurred_us, bare.seq, event.score)
         elif isinstance(event, Signup):
             history.join(FirstSignup(bare.occurred_us, bare.seq, day, event.channel or ""))
         for order, refund, _ in self._applied.get((bare.shard, bare.seq), ()):

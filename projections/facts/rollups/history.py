@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from projections.facts.rollups.days import month_of
-from projections.facts.rollups.standing import FirstSignup, History
+from projections.facts.rollups.standing import SURVEY, FirstSignup, History
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,6 +33,10 @@ def histories(cursor: Cursor, build: int, days: Days, owners: Collection[Owner])
     cursor.execute(_SELECT.format(more=f"{_US}, f.seq, coalesce(f.channel, '')", table="fact_signup"), where)
     for shard, member_id, occurred_us, seq, channel in cursor.fetchall():
         found[shard, member_id].join(FirstSignup(occurred_us, seq, days(occurred_us), channel))
+    surveys = _SELECT.format(more=f"{_US}, f.seq, f.score", table="fact_activity")
+    cursor.execute(f"{surveys} WHERE f.kind = %(survey)s", where | {"survey": SURVEY})
+    for shard, member_id, occurred_us, seq, score in cursor.fetchall():
+        found[shard, member_id].take_survey(days(occurred_us), occurred_us, seq, score)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from msgspec import Struct
 
 from projections.facts.rollups.days import NO_DAY, month_of
-from projections.facts.rollups.standing import previous_of, second_of
+from projections.facts.rollups.standing import next_of, previous_of, second_of
 
 if TYPE_CHECKING:
     from projections.facts.rollups.cells import Cells
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 NEVER = 2**63 - 1
 """Stands for the instant of a signup that did not come."""
 
-_PACKED = Layout(">qiiiiii?")
+_PACKED = Layout(">qiiiiii?iqiB")
+_MEASURES = ("", "promoter", "passive", "detractor")
 
 
 class Late(Exception):
@@ -40,17 +41,29 @@ class Following(Struct, gc=False):
     last_order: int = NO_DAY
     last_active: int = NO_DAY
     is_erased: bool = False
+    asked: int = NO_DAY
+    """The last day with a survey."""
+    scored_us: int = 0
+    """The instant of the last score."""
+    scored: int = NO_DAY
+    """Its day."""
+    measure: str = ""
+    """The measure that counts it."""
 
     @classmethod
     def unpack(cls, packed: bytes | memoryview) -> Self:
         """Return what `pack` packed."""
-        return cls(*_PACKED.unpack(packed))
+        *numbers, measure = _PACKED.unpack(packed)
+        following = cls(*numbers)
+        following.measure = _MEASURES[measure]
+        return following
 
     def pack(self) -> bytes:
         """Return the content as bytes of fixed length."""
         return _PACKED.pack(
             self.joined_us, self.joined, self.first_event, self.first_order, self.second_order, self.last_order,
-            self.last_active, self.is_erased,
+            self.last_active, self.is_erased, self.asked, self.scored_us, self.scored,
+            _MEASURES.index(self.measure),
         )  # fmt: skip
 
     def be_there(self, cells: Cells, day: int, recorded: int) -> None:
@@ -132,6 +145,22 @@ class Following(Struct, gc=False):
         if last_month == month:
             cells["stayed", month, month, NO_DAY, "", recorded] += 1
 
+    def answer(self, cells: Cells, at_us: int, day: int, recorded: int, measure: str | None) -> None:
+        """Count a survey, on a day that the caller has counted as active; `measure` None: it has no score."""
+        if day > self.asked:
+            cells["asked", day, NO_DAY, previous_of(day, self.asked), "", recorded] += 1
+            self.asked = day
+        if measure is None or (day == self.scored and at_us < self.scored_us):
+            return
+
+        # the score before it is followed by this one, or, on the same day, counts no more
+        if self.scored != NO_DAY:
+            cells[self.measure, self.scored, NO_DAY, NO_DAY, "", recorded] -= 1
+            if day > self.scored:
+                cells[self.measure, self.scored, next_of(self.scored, day), NO_DAY, "", recorded] += 1
+        cells[measure, day, NO_DAY, NO_DAY, "", recorded] += 1
+        self.scored_us, self.scored, self.measure = at_us, day, measure
+
     def follow(self, history: History) -> None:
         """Take the last days from a whole history."""
         orders = sorted(history.order_days)
@@ -141,3 +170,7 @@ class Following(Struct, gc=False):
         self.last_active = max(history.active, default=NO_DAY)
         if history.joined is not None:
             self.joined_us, self.joined = history.joined.occurred_us, history.joined.day
+        self.asked = max(history.asked, default=NO_DAY)
+        if history.answers:
+            self.scored = max(history.answers)
+            self.scored_us, _, self.measure = history.answers[self.scored]

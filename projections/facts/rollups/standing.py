@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from projections.facts.rollups.days import NO_DAY, month_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+SURVEY = "survey"
+"""The kind of the activities that bring a score."""
 
 WEEK_DAYS = 7
 SECOND_DAYS_MAX = 90
@@ -31,6 +35,15 @@ class FirstSignup(NamedTuple):
     channel: str
 
 
+class Answer(NamedTuple):
+    """Hold a score that a member gave, by the order in which scores count: the latest of a time is the member's."""
+
+    occurred_us: int
+    seq: int
+    measure: str
+    """As `measure_of` names it."""
+
+
 @dataclass(slots=True)
 class History:
     """Hold what a member did, as far as the log has brought it; days are as `days` counts them."""
@@ -46,14 +59,38 @@ class History:
 
     joined: FirstSignup | None = None
 
+    asked: set[int] = field(default_factory=set)
+    """The days with a survey, whether it has a score or not."""
+
+    answers: dict[int, Answer] = field(default_factory=dict)
+    """The last score of each day that has any."""
+
     def copy(self) -> History:
         """Return a history of its own that says the same."""
-        return History(set(self.active), list(self.order_days), self.net_by_month.copy(), self.joined)
+        return History(
+            set(self.active), list(self.order_days), self.net_by_month.copy(), self.joined, set(self.asked),
+            dict(self.answers),
+        )  # fmt: skip
 
     def join(self, signup: FirstSignup) -> None:
         """Take a signup, which may be an earlier one than the first so far."""
         if self.joined is None or signup < self.joined:
             self.joined = signup
+
+    def take_survey(self, day: int, occurred_us: int, seq: int, score: int | None) -> None:
+        """Take a survey, whose score may be an earlier one than the last of its day."""
+        self.asked.add(day)
+        measure = measure_of(score)
+        if measure is not None:
+            answer = Answer(occurred_us, seq, measure)
+            self.answers[day] = max(self.answers.get(day, answer), answer)
+
+
+def measure_of(score: int | None) -> str | None:
+    """Return the measure that counts a score of a survey; None: it is none from 0 to 10."""
+    if score is None or not 0 <= score <= 10:
+        return None
+    return "promoter" if score >= 9 else "passive" if score >= 7 else "detractor"
 
 
 def standing(history: History) -> Counter[Place]:
@@ -80,6 +117,12 @@ def standing(history: History) -> Counter[Place]:
         joined = month_of(history.joined.day)
         for month, previous in _gaps(month for month in months if month >= joined):
             cells["stayed", joined, month, previous, ""] += 1
+
+    # the last score of a day, with the day of the next one
+    for day, previous in _gaps(history.asked):
+        cells["asked", day, NO_DAY, previous_of(day, previous), ""] += 1
+    for day, following in pairwise((*sorted(history.answers), NO_DAY)):
+        cells[history.answers[day].measure, day, next_of(day, following), NO_DAY, ""] += 1
     return cells
 
 
@@ -96,6 +139,14 @@ def previous_of(day: int, previous: int) -> int:
     if previous == NO_DAY or previous >= day - WEEK_DAYS or previous >= month_of(day):
         return previous
     return month_of(previous)
+
+
+def next_of(day: int, following: int) -> int:
+    """Return the next day on which a member gave a score as cells have it: from afar, its month alone.
+
+    That is enough to say whether it lies in the week, month, quarter or year of `day`, or before any month.
+    """
+    return following if following == NO_DAY or month_of(following) <= day + WEEK_DAYS else month_of(following)
 
 
 def _gaps(days: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
     from projections.facts.rollups.standing import Place
 
-OF_HISTORIES = ("active", "bought", "buyer", "joined", "revenue", "second", "stayed")
+OF_HISTORIES = (
+    "active", "asked", "bought", "buyer", "detractor", "joined", "passive", "promoter", "revenue", "second", "stayed",
+)  # fmt: skip
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _examples = itertools.count()
 

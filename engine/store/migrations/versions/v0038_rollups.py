@@ -46,10 +46,6 @@ GRANT SELECT ON guerdon.rollup TO guerdon_writer;
 MEMBERS = """
 ALTER TABLE guerdon.fact_member ADD COLUMN rolled bytea; -- state for the rollups; NULL: the build has none
 CREATE INDEX fact_signup_member ON guerdon.fact_signup (build, shard, member_id);
-
--- the latest score of a member is no sum: it is found without the rows of other activities
-CREATE INDEX fact_activity_survey ON guerdon.fact_activity (build, shard, member_id, occurred_at, seq)
-INCLUDE (score, recorded_at) WHERE kind = 'survey';
 """
 
 
