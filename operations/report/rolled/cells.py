@@ -13,24 +13,25 @@ if TYPE_CHECKING:
 
     from operations.report.frame import Frame
 
-KNOWN = "build = %(facts)s AND recorded < %(known_before)s"
-"""Which cells of `guerdon.rollup` count: all that were recorded in time."""
+WITHIN = "day >= %(since_day)s AND day < %(cut_day)s"
+"""Which cells count: those of days in the time of the report."""
 
-WITHIN = f"{KNOWN} AND day >= %(since_day)s AND day < %(cut_day)s"
-"""The same, of days in the time of the report."""
-
-
-COHORTS = f"{KNOWN} AND day >= %(since_month)s AND day < %(cut_day)s"
+COHORTS = "day >= %(since_month)s AND day < %(cut_day)s"
 """The same of cells whose day is the first one of a cohort's month, where `knows_months`."""
+
+
+def known(of: Frame) -> str:
+    """Return the SQL of the cells that were recorded in time; as of now there are fewer."""
+    if of.known_before is None:
+        return "(SELECT * FROM guerdon.rollup_now WHERE build = %(facts)s) cell"
+    return "(SELECT * FROM guerdon.rollup WHERE build = %(facts)s AND recorded < %(known_before)s) cell"
 
 
 def knows_months(of: Frame) -> bool:
     """Whether the end of the report cuts no month in two, as cells of cohorts hold whole months."""
     if of.cut_day.day == 1:
         return True
-    ((is_cut,),) = of.rows(
-        f"SELECT EXISTS (SELECT FROM guerdon.rollup WHERE {KNOWN} AND measure = 'event' AND day >= %(cut_day)s)"
-    )
+    ((is_cut,),) = of.rows(f"SELECT EXISTS (SELECT FROM {known(of)} WHERE measure = 'event' AND day >= %(cut_day)s)")
     return not is_cut
 
 
@@ -46,7 +47,7 @@ def measure_days(of: Frame, *measures: str) -> list[MeasureDay]:
     """Return what each measure adds up to on each day in the time of the report that has any."""
     rows = of.rows(
         f"""
-        SELECT measure, day, sum(amount) FROM guerdon.rollup WHERE {WITHIN} AND measure = ANY(%(measures)s)
+        SELECT measure, day, sum(amount) FROM {known(of)} WHERE {WITHIN} AND measure = ANY(%(measures)s)
         GROUP BY measure, day HAVING sum(amount) <> 0
         """,
         measures=list(measures),
@@ -67,7 +68,7 @@ def members_by_period(of: Frame, measure: str) -> dict[date | None, int]:
                coalesce(sum(amount) FILTER (WHERE previous < %(since_month)s), 0)
         FROM (
             SELECT date_trunc(%(every)s, day::timestamp)::date AS start, previous, sum(amount) AS amount
-            FROM guerdon.rollup WHERE {WITHIN} AND measure = %(measure)s GROUP BY 1, 2
+            FROM {known(of)} WHERE {WITHIN} AND measure = %(measure)s GROUP BY 1, 2
         ) days GROUP BY start
         """,
         measure=measure,

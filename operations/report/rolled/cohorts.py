@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from operations.report.rolled.cells import COHORTS, WITHIN
+from operations.report.rolled.cells import COHORTS, WITHIN, known
 
 if TYPE_CHECKING:
     from datetime import date
@@ -40,7 +40,7 @@ def cohorts(of: Frame, name: str) -> dict[date, Cohort]:
     for cohort, members in of.rows(
         f"""
         SELECT date_trunc('month', day::timestamp)::date, sum(amount)::bigint
-        FROM guerdon.rollup WHERE {WITHIN} AND measure = %(measure)s GROUP BY 1 HAVING sum(amount) <> 0
+        FROM {known(of)} WHERE {WITHIN} AND measure = %(measure)s GROUP BY 1 HAVING sum(amount) <> 0
         """,
         measure=_SIZES[name],
     ):
@@ -51,7 +51,7 @@ def cohorts(of: Frame, name: str) -> dict[date, Cohort]:
     for cohort, month, previous, has_previous, members in of.rows(
         f"""
         SELECT day, later, previous, previous > '-infinity', sum(amount)::bigint
-        FROM guerdon.rollup WHERE {COHORTS} AND measure = %(measure)s AND later < %(cut_day)s
+        FROM {known(of)} WHERE {COHORTS} AND measure = %(measure)s AND later < %(cut_day)s
         GROUP BY day, later, previous
         """,
         measure=_MONTHS[name],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from operations.report.rolled.cells import KNOWN, measure_days, members_by_period
+from operations.report.rolled.cells import known, measure_days, members_by_period
 
 if TYPE_CHECKING:
     from datetime import date
@@ -26,7 +26,7 @@ def member_days(of: Frame) -> list[tuple[date, int]]:
     """Return by how much the members became more on each day before the cut."""
     rows = of.rows(
         f"""
-        SELECT day, sum(amount) FROM guerdon.rollup WHERE {KNOWN} AND measure = 'member' AND day < %(cut_day)s
+        SELECT day, sum(amount) FROM {known(of)} WHERE measure = 'member' AND day < %(cut_day)s
         GROUP BY day HAVING sum(amount) <> 0
         """
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from operations.report.rolled.cells import COHORTS, WITHIN, measure_days, members_by_period
+from operations.report.rolled.cells import COHORTS, WITHIN, known, measure_days, members_by_period
 
 if TYPE_CHECKING:
     from datetime import date
@@ -51,7 +51,7 @@ def second_orders(of: Frame) -> list[tuple[date, int | None, int]]:
         f"""
         SELECT date_trunc('month', day::timestamp)::date,
                CASE WHEN later > '-infinity' AND later < %(cut_day)s THEN later - day END, sum(amount)::bigint
-        FROM guerdon.rollup WHERE {WITHIN} AND measure = 'second' GROUP BY 1, 2 HAVING sum(amount) <> 0
+        FROM {known(of)} WHERE {WITHIN} AND measure = 'second' GROUP BY 1, 2 HAVING sum(amount) <> 0
         """
     )
 
@@ -61,7 +61,7 @@ def cohort_sizes(of: Frame) -> list[tuple[date, int]]:
     return of.rows(
         f"""
         SELECT date_trunc('month', day::timestamp)::date, sum(amount)::bigint
-        FROM guerdon.rollup WHERE {WITHIN} AND measure = 'second' GROUP BY 1 HAVING sum(amount) <> 0
+        FROM {known(of)} WHERE {WITHIN} AND measure = 'second' GROUP BY 1 HAVING sum(amount) <> 0
         """
     )
 
@@ -73,6 +73,6 @@ def revenue(of: Frame) -> list[tuple[date, date, int]]:
     """
     return of.rows(
         f"""
-        SELECT day, later, sum(amount) FROM guerdon.rollup WHERE {COHORTS} AND measure = 'revenue' GROUP BY day, later
+        SELECT day, later, sum(amount) FROM {known(of)} WHERE {COHORTS} AND measure = 'revenue' GROUP BY day, later
         """
     )

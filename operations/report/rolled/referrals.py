@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from operations.report.rolled.cells import WITHIN, measure_days
+from operations.report.rolled.cells import WITHIN, known, measure_days
 
 if TYPE_CHECKING:
     from datetime import date
@@ -27,7 +27,7 @@ def channels(of: Frame) -> list[tuple[str, str, int]]:
     return of.rows(
         f"""
         SELECT CASE measure WHEN 'joined' THEN 'signup' ELSE measure END, name, sum(amount)::bigint
-        FROM guerdon.rollup WHERE {WITHIN} AND measure IN ('share', 'touch', 'joined')
+        FROM {known(of)} WHERE {WITHIN} AND measure IN ('share', 'touch', 'joined')
         GROUP BY measure, name HAVING sum(amount) <> 0 ORDER BY 1, 2
         """
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from operations.report.rolled.cells import WITHIN, members_by_period
+from operations.report.rolled.cells import WITHIN, known, members_by_period
 
 if TYPE_CHECKING:
     from datetime import date
@@ -37,7 +37,7 @@ def answers(of: Frame) -> dict[date | None, Answered]:
         FROM (
             SELECT measure, later, amount, date_trunc(%(every)s, day::timestamp)::date AS start,
                    (date_trunc(%(every)s, day::timestamp) + %(length)s::interval)::date AS until
-            FROM guerdon.rollup WHERE {WITHIN} AND measure = ANY(%(measures)s)
+            FROM {known(of)} WHERE {WITHIN} AND measure = ANY(%(measures)s)
         ) days GROUP BY measure, start
         """,
         measures=list(MEASURES),

@@ -51,7 +51,10 @@ class Cells(defaultdict[Key, int]):
             self[key] += amount
 
 
-KEY = "measure, day, later, previous, name, recorded"
+KEY_NOW = "measure, day, later, previous, name"
+"""The key of a cell as of now, whenever its changes were recorded."""
+
+KEY = f"{KEY_NOW}, recorded"
 COLUMNS = f"build, {KEY}, amount"
 _HEAD = Struct(">h ii").pack
 _DAYS = Struct(">ii ii ii").pack
@@ -109,13 +112,17 @@ def _turn(shard: int, seq: int) -> int:
 
 def clear(cursor: Cursor, build: int) -> None:
     """Delete the cells of a build."""
-    cursor.execute("DELETE FROM guerdon.rollup_change WHERE build = %s", (build,))
-    cursor.execute("DELETE FROM guerdon.rollup_cell WHERE build = %s", (build,))
+    for table in ("rollup_change", "rollup_cell", "rollup_total"):
+        cursor.execute(f"DELETE FROM guerdon.{table} WHERE build = %s", (build,))
 
 
 _MERGE = f"""
-WITH merged AS (DELETE FROM guerdon.rollup_change WHERE build = %s RETURNING {COLUMNS})
+WITH merged AS (DELETE FROM guerdon.rollup_change WHERE build = %s RETURNING {COLUMNS}), total AS (
+    INSERT INTO guerdon.rollup_total AS t (build, {KEY_NOW}, amount)
+    SELECT build, {KEY_NOW}, sum(amount) FROM merged GROUP BY build, {KEY_NOW} ORDER BY build, {KEY_NOW}
+    ON CONFLICT (build, {KEY_NOW}) DO UPDATE SET amount = t.amount + excluded.amount
+)
 INSERT INTO guerdon.rollup_cell AS c ({COLUMNS})
-SELECT build, {KEY}, sum(amount) FROM merged GROUP BY build, {KEY}
+SELECT build, {KEY}, sum(amount) FROM merged GROUP BY build, {KEY} ORDER BY build, {KEY}
 ON CONFLICT (build, {KEY}) DO UPDATE SET amount = c.amount + excluded.amount
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.store.database import as_owner, transaction
+from operations.report.periods import Every, add_months, begin_of, next_begin
 from operations.setup import projections
 from projections.facts.rollups.cells import merge
 from projections.facts.rollups.days import Days, date_of, month_of
 from projections.facts.rollups.history import histories
-from projections.facts.rollups.standing import History, standing
+from projections.facts.rollups.standing import History, next_of, previous_of, standing
 from projections.zones import fixed_zone
 from tests.projections.facts.stored import fold
 from tests.strategies import source_histories
@@ -53,6 +54,23 @@ def test_a_day_begins_at_midnight() -> None:
     days, day_us = Days("Europe/Berlin"), 86_400_000_000
     assert [days.is_midnight(day_us + hour * 3_600_000_000) for hour in (-2, -1, 0)] == [False, True, False]
     assert not days.is_midnight(day_us - 3_600_000_000 + 1)
+
+
+@given(st.dates(date(2001, 1, 1), date(2030, 1, 1)), st.integers(1, 800), st.integers(0, 40))
+def test_days_before_and_after_say_in_which_periods_they_lie(day: date, apart: int, months: int) -> None:
+    number = (day - date(2000, 1, 1)).days
+    before, after = date_of(previous_of(number, number - apart)), date_of(next_of(number, number + apart))
+    for every in Every:
+        begin = begin_of(every, day)
+        assert (before < begin) == (day - timedelta(apart) < begin), every
+        end = next_begin(every, begin)
+        assert (after < end) == (day + timedelta(apart) < end), every
+
+    # and before or after the begin of any month
+    first = add_months(day, -months)
+    assert (before < first) == (day - timedelta(apart) < first)
+    last = add_months(day, 1 + months)
+    assert (after < last) == (day + timedelta(apart) < last)
 
 
 def test_a_member_without_history_contributes_nothing() -> None:

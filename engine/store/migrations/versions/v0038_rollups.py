@@ -34,13 +34,30 @@ CREATE TABLE guerdon.rollup_cell (
 ) WITH (fillfactor = 90);
 CREATE TABLE guerdon.rollup_change (LIKE guerdon.rollup_cell);
 
+CREATE TABLE guerdon.rollup_total (               -- the same without the days of recording: as of now it is enough
+    amount   numeric NOT NULL,
+    build    integer NOT NULL,
+    day      date    NOT NULL,
+    later    date    NOT NULL,
+    previous date    NOT NULL,
+    measure  text    COLLATE "C" NOT NULL,
+    name     text    COLLATE "C" NOT NULL,
+    PRIMARY KEY (build, measure, day, later, previous, name)
+) WITH (fillfactor = 90);
+
 CREATE VIEW guerdon.rollup AS
 SELECT build, measure, day, later, previous, name, recorded, amount FROM guerdon.rollup_cell
 UNION ALL
 SELECT build, measure, day, later, previous, name, recorded, amount FROM guerdon.rollup_change;
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.rollup_cell, guerdon.rollup_change TO guerdon_writer;
-GRANT SELECT ON guerdon.rollup TO guerdon_writer;
+CREATE VIEW guerdon.rollup_now AS
+SELECT build, measure, day, later, previous, name, amount FROM guerdon.rollup_total
+UNION ALL
+SELECT build, measure, day, later, previous, name, amount FROM guerdon.rollup_change;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.rollup_cell, guerdon.rollup_total, guerdon.rollup_change
+    TO guerdon_writer;
+GRANT SELECT ON guerdon.rollup, guerdon.rollup_now TO guerdon_writer;
 """
 
 MEMBERS = """
