@@ -20,6 +20,7 @@ from projections import balances, gaps, items, leaderboard, referrals, tiers
 from projections.facts import projection as facts
 from projections.gaps import ProjectionPaused
 from projections.ranges import OF_SOURCE, Behind, lock_ranges
+from projections.reward_days import projection as reward_days
 from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Projection(Protocol):
 
 PROJECTIONS: dict[str, Projection] = {
     "member_balance": balances, "member_reward": items, "tier_history": tiers, "referral": referrals,
-    "leaderboard": leaderboard,
+    "leaderboard": leaderboard, "reward_day": reward_days,
 }  # fmt: skip
 """Every projection of a generation's reward log, by name."""
 

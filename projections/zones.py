@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 
-def zone_of(cursor: Cursor, build: int) -> str | None:
+def zone_of(cursor: Cursor, build: int, *, had_always: bool = False) -> str | None:
     """Return the zone of the rollups of a build whose ranges in `projection_range` are folded now.
 
     It is that of the newest programme version of the build's generation when the build was begun, or of the first one
@@ -18,11 +18,12 @@ def zone_of(cursor: Cursor, build: int) -> str | None:
     Args:
         cursor: in the transaction that folds.
         build: of a projection that has rollups.
+        had_always: whether it is a projection that never was without them.
 
     Returns:
         None where events of these shards were folded before there were rollups.
     """
-    cursor.execute(_NOTE, {"build": build})
+    cursor.execute(_NOTE, {"build": build, "had_always": had_always})
     cursor.execute(
         """
         SELECT min(z.zone), count(*) > count(z.zone) FROM projection_range r
@@ -64,6 +65,6 @@ SELECT r.build, r.shard, coalesce((
              CASE WHEN v.activated_at < b.started_at THEN -v.version ELSE v.version END LIMIT 1
 ), 'UTC')
 FROM projection_range r JOIN guerdon.projection_build b USING (build)
-WHERE r.build = %(build)s AND r.after_pos = 0
+WHERE r.build = %(build)s AND (r.after_pos = 0 OR %(had_always)s)
 ON CONFLICT DO NOTHING
 """

@@ -52,9 +52,12 @@ class Report(NamedTuple):
 
 
 REPORTS: dict[str, Report] = {
-    "alerts": Report("early warnings: misuse, and rules that cost more than meant", alerts),
+    "alerts": Report("early warnings: misuse, and rules that cost more than meant", alerts, has_rollups=True),
     "campaigns": Report(
-        "what each campaign gave, in which orders, what it costs, what is left", campaigns, (*OF_MEMBERS, "channel")
+        "what each campaign gave, in which orders, what it costs, what is left",
+        campaigns,
+        (*OF_MEMBERS, "channel"),
+        has_rollups=True,
     ),
     "changes": Report("what changed since yesterday", changes, is_of_recording=True),
     "clv_predicted": Report("how often and how much customers will buy, and how well that is known", predicted_value),
@@ -74,13 +77,16 @@ REPORTS: dict[str, Report] = {
     "liability": Report(
         "points outstanding: how they came about, when they lapse, and how many will be redeemed",
         liability,
+        has_rollups=True,
         problem=problem,
     ),
-    "redemption": Report("what became of the points of each month, by age", redemption, OF_GRANTS, needs_facts=False),
+    "redemption": Report(
+        "what became of the points of each month, by age", redemption, OF_GRANTS, needs_facts=False, has_rollups=True
+    ),
     "referrals": Report(
         "from shares to qualified referees, the K-factor, cycle time, rejections", referrals, has_rollups=True
     ),
-    "rewards": Report("coupons issued and used", rewards, needs_facts=False),
+    "rewards": Report("coupons issued and used", rewards, needs_facts=False, has_rollups=True),
 }
 """Every report by the name that `guerdon report` takes."""
 

@@ -9,6 +9,8 @@ from operations.report.frame import UPSTREAM, ratio
 from operations.report.movements import BURNED, EARNED, EXPIRED, MOVES, entered, left
 from operations.report.periods import ALL, begin_of, midnight
 from operations.report.rolled import engagement as rolled
+from operations.report.rolled.reward_days import reward_table
+from operations.report.rolled.taking_part import earning_orders, participants
 from operations.report.split import UNKNOWN, shown, split
 
 if TYPE_CHECKING:
@@ -165,9 +167,11 @@ def _participants(of: Frame) -> Iterator[tuple[str, datetime | None, str, int]]:
     by = split(of)
     measures = set(_DID)
     if of.rolled:
-        measures.remove("active_members")
+        measures -= {"active_members", "participants", "redeemers"}
         for day, members in rolled.active_members(of).items():
             yield "active_members", None if day is None else midnight(day, of.zone), UNKNOWN, members
+        for measure, start, members in participants(of):
+            yield measure, start, UNKNOWN, members
 
     did = " UNION ALL ".join(f"SELECT '{measure}', {did}" for measure in sorted(measures) for did in _DID[measure])
     yield from of.rows(
@@ -241,6 +245,11 @@ def _orders(of: Frame) -> Iterator[_Cell]:
 
 def _orders_earning(of: Frame) -> Iterator[_Cell]:
     """Yield how many orders gave their buyer something."""
+    if of.rolled:
+        for start, orders in earning_orders(of):
+            yield _Cell(start, UNKNOWN, {"orders_earning": orders})
+        return
+
     by = split(of)
     rows = of.rows(
         f"""
@@ -267,7 +276,7 @@ def _flows(of: Frame) -> tuple[list[_Cell], list[_Cell]]:
         WITH {by.table}
         SELECT e.occurred_at >= %(since)s, {of.period("e.occurred_at")}, {by.value("e")},
                sum({EARNED}), sum({BURNED}), sum({EXPIRED})
-        FROM guerdon.reward_event e {by.joined("e", "e.occurred_at")}
+        FROM {reward_table(of)} e {by.joined("e", "e.occurred_at")}
         WHERE {MOVES} AND e.unit = %(unit)s GROUP BY 1, 2, 3
         """,
         **by.parameters,
@@ -287,7 +296,7 @@ def _standing(of: Frame) -> Iterator[_Cell]:
         SELECT {of.period("x.at")}, {by.value("e")},
                sum(x.sign * {entered("pending")}), sum(x.sign * {entered("active")}),
                sum(x.sign * {entered("reserved")}), sum(x.sign * {left("debt")})
-        FROM guerdon.reward_event e {by.steps("e", "e.occurred_at")}
+        FROM {reward_table(of)} e {by.steps("e", "e.occurred_at")}
         WHERE {MOVES} AND e.unit = %(unit)s AND x.at < %(cut)s GROUP BY 1, 2
         """,
         **by.parameters,

@@ -5,9 +5,7 @@ These are texts of SQL: a report puts them into the queries of its cells, whose 
 
 from __future__ import annotations
 
-MOVEMENTS = """
-SELECT e.shard, e.pos, coalesce(e.lot, e.reward_key) AS lot, e.member_id, e.occurred_at, e.recorded_at, e.expires_at,
-       e.amount, e.debit, e.credit,
+_WAY = """
        CASE WHEN e.debit = 'issued' AND e.type = 'points.granted' THEN 'granted'
             WHEN e.debit = 'issued' AND e.reason IN ('honoured', 'opening') THEN e.reason
             WHEN e.debit = 'issued' THEN 'adjusted'
@@ -24,9 +22,17 @@ SELECT e.shard, e.pos, coalesce(e.lot, e.reward_key) AS lot, e.member_id, e.occu
        CASE WHEN e.credit IN ('pending', 'active', 'reserved') THEN e.amount ELSE 0 END
        - CASE WHEN e.debit IN ('pending', 'active', 'reserved') THEN e.amount ELSE 0 END AS outstanding,
        CASE WHEN e.debit = 'debt' THEN e.amount WHEN e.credit = 'debt' THEN -e.amount ELSE 0 END AS debt
-FROM guerdon.reward_event e
+"""
+
+_KNOWN = """
 WHERE e.generation = %(generation)s AND e.unit = %(unit)s AND e.debit IS NOT NULL
   AND e.recorded_at < %(known_at)s AND e.occurred_at < %(cut)s
+"""
+
+MOVEMENTS = f"""
+SELECT e.shard, e.pos, coalesce(e.lot, e.reward_key) AS lot, e.member_id, e.occurred_at, e.recorded_at, e.expires_at,
+       e.amount, e.debit, e.credit, {_WAY}
+FROM guerdon.reward_event e {_KNOWN}
 """
 """Every movement of points before the cut that is known.
 
@@ -36,3 +42,8 @@ WHERE e.generation = %(generation)s AND e.unit = %(unit)s AND e.debit IS NOT NUL
 
 LOTS = "SELECT shard, lot, occurred_at AS granted_at FROM movement WHERE debit = 'issued'"
 """Every lot of `movement`, with the instant of its grant; a lot has one."""
+
+
+def movements_of_days(rewards: str) -> str:
+    """Return the SQL of the movements of a table of rewards, where a row may stand for many of a day."""
+    return f"SELECT e.occurred_at, e.recorded_at, e.amount, {_WAY} FROM {rewards} e {_KNOWN}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from operations.report.frame import ratio
+from operations.report.rolled.reward_days import reward_table
 
 if TYPE_CHECKING:
     from operations.report.frame import Frame
@@ -26,10 +27,12 @@ def rewards(of: Frame) -> dict[str, Any]:
                    SELECT FROM guerdon.reward_event u
                    WHERE u.generation = i.generation AND u.shard = i.shard AND u.member_id = i.member_id
                      AND u.type = 'coupon.used' AND u.lot = i.reward_key
+                     AND u.item IS NOT NULL AND u.debit IS NULL  -- as the index has it
                      AND u.recorded_at < %(known_at)s AND u.occurred_at < %(cut)s
                )), 0)::bigint
         FROM guerdon.reward_event i
         WHERE i.generation = %(generation)s AND i.type = 'coupon.issued' AND i.recorded_at < %(known_at)s
+          AND i.item IS NOT NULL AND i.debit IS NULL  -- as the index has it
           AND i.occurred_at >= %(since)s AND i.occurred_at < %(cut)s
         """
     )
@@ -46,8 +49,8 @@ def unknown_uses(of: Frame) -> frozenset[str | None]:
     says so, and the others were not used.
     """
     rows = of.rows(
-        """
-        SELECT DISTINCT e.type = 'coupon.used', e.campaign FROM guerdon.reward_event e
+        f"""
+        SELECT DISTINCT e.type = 'coupon.used', e.campaign FROM {reward_table(of)} e
         WHERE e.generation = %(generation)s AND e.type IN ('coupon.issued', 'coupon.used')
           AND e.recorded_at < %(known_at)s AND e.occurred_at < %(cut)s
         """

@@ -44,7 +44,7 @@ def why_logs(cursor: Cursor, wanted: Wanted) -> str | None:
         )
     if wanted.since is not None and wanted.since.day > 1:
         return "a report that begins within a month is read from the logs, which takes longer"
-    return _why_not(cursor, wanted, "facts")
+    return _why_not(cursor, wanted, "facts") or _why_not(cursor, wanted, "reward_day")
 
 
 def _why_not(cursor: Cursor, wanted: Wanted, name: str) -> str | None:

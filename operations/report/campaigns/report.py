@@ -13,6 +13,7 @@ from operations.report.campaigns.influence import influences
 from operations.report.movements import BURNED, EARNED, EXPIRED, IS_OPERATORS, MOVES
 from operations.report.periods import ALL
 from operations.report.rewards import USES_UNKNOWN, unknown_uses
+from operations.report.rolled.reward_days import reward_table
 from operations.report.split import UNKNOWN, shown, split
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _add_moved(sums: _Campaigns, of: Frame) -> None:
                coalesce(sum({EXPIRED}) FILTER (WHERE e.unit = %(unit)s), 0),
                coalesce(sum({EARNED}) FILTER (WHERE e.unit = %(currency)s), 0),
                coalesce(sum({BURNED}) FILTER (WHERE e.unit = %(currency)s), 0)
-        FROM guerdon.reward_event e {by.joined("e", "e.occurred_at")}
+        FROM {reward_table(of)} e {by.joined("e", "e.occurred_at")}
         WHERE {MOVES} AND e.campaign IS NOT NULL AND e.unit IN (%(unit)s, %(currency)s) AND e.occurred_at >= %(since)s
           AND {IS_OPERATORS} IS NOT TRUE
         GROUP BY 1, 2
@@ -137,7 +138,7 @@ def _add_items(sums: _Campaigns, of: Frame) -> None:
         WITH {by.table}
         SELECT e.campaign, {by.value("e")}, e.unit, e.item,
                sum(CASE WHEN e.type = 'gift.revoked' THEN -e.amount ELSE e.amount END)
-        FROM guerdon.reward_event e {by.joined("e", "e.occurred_at")}
+        FROM {reward_table(of)} e {by.joined("e", "e.occurred_at")}
         WHERE e.generation = %(generation)s AND e.recorded_at < %(known_at)s AND e.campaign IS NOT NULL
           AND e.occurred_at >= %(since)s AND e.occurred_at < %(cut)s
           AND e.type IN ('gift.awarded', 'gift.revoked', 'coupon.used')

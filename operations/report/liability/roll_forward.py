@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from operations.report.liability.closes import EFFECTIVE
 from operations.report.money import cost_of
 from operations.report.periods import ALL, Every
-from operations.report.points import MOVEMENTS
+from operations.report.points import movements_of_days
+from operations.report.rolled.closes import days_of_closes, rewards_by_closes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,13 +58,14 @@ def cells(of: Frame, closes: Closes) -> list[Cell]:
     begin = of.periods[0].start if of.is_from_first and of.periods else of.since
     rows = of.rows(
         f"""
-        WITH movement AS ({MOVEMENTS}), counted AS ({EFFECTIVE})
+        WITH movement AS ({movements_of_days(rewards_by_closes(of, closes))}), counted AS ({EFFECTIVE})
         SELECT CASE WHEN effective_at >= %(begin)s THEN {of.period("effective_at")} END AS start, way, is_late,
                is_by_hand, sum(amount), sum(outstanding), sum(debt)
         FROM counted WHERE effective_at < %(cut)s GROUP BY 1, 2, 3, 4
         """,
         begin=begin,
         **closes.parameters,
+        **days_of_closes(of, closes),
     )
     return [Cell(*row[:4], *(int(points) for points in row[4:])) for row in rows]
 

@@ -1,0 +1,51 @@
+"""Read from counts by days how many members took part in each period, and how many orders earned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from operations.report.rolled.reward_days import KNOWN, PERIOD, days
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from operations.report.frame import Frame
+
+_MEASURES = {1: "participants", 2: "redeemers"}
+_EARNING_ORDER = 3
+
+
+def participants(of: Frame) -> list[tuple[str, datetime | None, int]]:
+    """Return how many members took part, and redeemed, in each period, and in all of them (None).
+
+    A member counts in a time on the first of their days in it: the day before that one lies before the time.
+    """
+    rows = of.rows(
+        f"""
+        SELECT measure, {PERIOD}, sum(number) FILTER (
+                   WHERE previous < greatest(date_trunc(%(every)s, day::timestamp)::date, %(since_day)s)
+               ), sum(number) FILTER (WHERE previous < %(since_day)s)
+        FROM guerdon.reward_count
+        WHERE {KNOWN} AND day >= %(since_day)s AND measure = ANY(%(measures)s) GROUP BY 1, 2
+        """,
+        measures=list(_MEASURES),
+        **days(of),
+    )
+    counted: list[tuple[str, datetime | None, int]] = []
+    for measure, start, members, new in rows:
+        counted.append((_MEASURES[measure], start, int(members or 0)))
+        counted.append((_MEASURES[measure], None, int(new or 0)))
+    return counted
+
+
+def earning_orders(of: Frame) -> list[tuple[datetime, int]]:
+    """Return how many orders of each period gave their buyer something."""
+    rows = of.rows(
+        f"""
+        SELECT {PERIOD}, sum(number) FROM guerdon.reward_count
+        WHERE {KNOWN} AND day >= %(since_day)s AND measure = %(measure)s GROUP BY 1
+        """,
+        measure=_EARNING_ORDER,
+        **days(of),
+    )
+    return [(start, int(orders)) for start, orders in rows]

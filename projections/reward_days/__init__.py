@@ -1,0 +1,1 @@
+"""Sum up a generation's reward log by local days, for reports."""
