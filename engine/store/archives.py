@@ -62,9 +62,9 @@ SPECIAL = ("source_event", "event_identity", "shard_head", "generation", "genera
 FOLDED = (
     "member_state", "member_ledger", "member_use", "contest_score", "projection_build", "projection_cursor",
     "member_balance", "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning",
-    "points_day", "reward_day", "participation_day", "reward_count",
-    "projection_gap", "projection_streak", "rollup_zone",
-    "rollup_cell", "rollup_total", "rollup_change", "shard_lock", "generation_switch", "topic_of_kind",
+    "points_day", "reward_day", "participation_day", "reward_count", "reward_lot",
+    "lot_day", "projection_gap", "projection_streak", "rollup_zone", "rollup_cell", "rollup_total",
+    "rollup_change", "shard_lock", "generation_switch", "topic_of_kind",
     "alembic_version", "use_lock", "kafka_place", "worker", "verified", "evaluating", "deciding_claims", "pseudonym",
     "fact_purchase", "fact_purchase_line", "fact_refund", "fact_activity", "fact_share", "fact_touch", "fact_signup",
     "fact_redemption", "fact_member",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from projections.differences import sentence
 from projections.gaps import is_folded
+from projections.reward_days.comparison_of_lots import difference_of_cells, difference_of_lots
 from projections.reward_days.texts import EARNING_ORDER, EARNING_ORDERS, REWARD, SUMS, TOOK_PART
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ def difference(
     if row is not None:
         member_id, day, projected, logged = row
         return sentence(f"member {member_id}, taking part on {day}", projected, logged, NAME)
-    if shards is not None and 0 not in shards:
-        return None
+    problem = difference_of_lots(cursor, where)
+    if problem is not None or (shards is not None and 0 not in shards):
+        return problem
 
     where["shards"] = None
     cursor.execute(_SUMS, where)
@@ -108,7 +110,7 @@ def difference(
 
     cursor.execute(_COUNTS, where)
     row = cursor.fetchone()
-    if row is None:
-        return None
-    day, measure, projected, logged = row
-    return sentence(f"{_MEASURES[measure]} on {day}", projected, logged, NAME)
+    if row is not None:
+        day, measure, projected, logged = row
+        return sentence(f"{_MEASURES[measure]} on {day}", projected, logged, NAME)
+    return difference_of_cells(cursor, where)

@@ -6,22 +6,24 @@ local midnight. The days are those of the time zone that the generation's newest
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import execute_values
 
-from projections.reward_days import comparison
+from projections.reward_days import comparison, texts_of_lots
 from projections.reward_days.lanes import take_lane
+from projections.reward_days.lots import NEVER, Move, corrections, unpacked
 from projections.reward_days.participation import Recorded, pairs
 from projections.reward_days.texts import ADD, ADD_PAIRS, FIRST
 from projections.zones import forget_zone, zone_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from datetime import date
 
     from engine.store.cursor import Cursor
 
-TABLES = ("reward_day", "participation_day", "reward_count")
+TABLES = ("reward_day", "participation_day", "reward_count", "reward_lot", "lot_day")
 
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
@@ -29,18 +31,45 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
     lane = take_lane(cursor, build)
     where = {"build": build, "generation": generation, "zone": zone_of(cursor, build), "lane": lane}
 
-    # sums, and the pairs of days of members whose days come in their order
+    # sums, and the pairs of days of members whose days come in their order; the other members one after the other
     cursor.execute(FIRST if is_first else ADD, where)
     late = cursor.fetchall()
+    _add(
+        cursor,
+        cursor.mogrify(ADD_PAIRS, where),
+        [
+            (each.day, each.previous, each.recorded_day, measure, each.members)
+            for measure, known, days, recorded_days in late
+            for each in pairs(known, map(Recorded, days, recorded_days))
+        ],
+    )
 
-    # the others, one member after the other
-    changed = [
-        (each.day, each.previous, each.recorded_day, measure, each.members)
-        for measure, known, days, recorded_days in late
-        for each in pairs(known, map(Recorded, days, recorded_days))
-    ]
-    if changed:
-        execute_values(cursor, cursor.mogrify(ADD_PAIRS, where), changed, page_size=len(changed))
+    # lots as their movements are; the complex ones by all of their movements, before and after
+    cursor.execute(texts_of_lots.FIRST if is_first else texts_of_lots.ADD, where)
+    _add(
+        cursor,
+        cursor.mogrify(texts_of_lots.ADD_CORRECTIONS, where),
+        [
+            row
+            for granted_day, *packed in cursor.fetchall()
+            for row in _corrected(granted_day, unpacked(*packed[:2]), unpacked(*packed[2:]))
+        ],
+    )
+
+
+def _corrected(granted_day: date, before: list[Move], added: list[Move]) -> Iterator[tuple[Any, ...]]:
+    """Yield how the corrections of one lot change by further movements."""
+    changes = corrections([*before, *added])
+    changes.subtract(corrections(before))
+    for cell, points in changes.items():
+        if points:
+            expires = "infinity" if cell.expires == NEVER else cell.expires
+            yield (granted_day, cell.day, cell.recorded_day, cell.way, expires, cell.left_day, points)
+
+
+def _add(cursor: Cursor, query: bytes, rows: list[tuple[Any, ...]]) -> None:
+    if rows:
+        execute_values(cursor, query, rows, page_size=len(rows))
 
 
 def clear(cursor: Cursor, build: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from operations.report.liability.closes import EFFECTIVE
-from operations.report.periods import Every
+from operations.report.periods import Every, month_name
 from operations.report.points import MOVEMENTS
+from operations.report.rolled.lots import expiries
 
 if TYPE_CHECKING:
     from operations.report.frame import Frame
@@ -20,6 +21,9 @@ def ageing(of: Frame, closes: Closes) -> dict[str, int]:
 
     A lot's expiry is that of its latest movement: a referral's release gives a new one.
     """
+    # a movement that came after a close counts in a month that was open then, so not before a cut in a closed one
+    if of.rolled and (not closes.all or closes.ends[-1] < of.cut):
+        return {NEVER if day is None else month_name(day): points for day, points in expiries(of)}
     rows = of.rows(
         f"""
         WITH movement AS NOT MATERIALIZED ({MOVEMENTS}), counted AS ({EFFECTIVE}), lot AS (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from operations.report.arithmetic.lot_hazards import Leaving
 from operations.report.points import LOTS, MOVEMENTS
+from operations.report.rolled import lots as rolled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,6 +63,11 @@ def lot_ages(of: Frame) -> LotAges:
     reversal turns an expiry into a reversal at the expiry's age.
     """
     ages = LotAges()
+    if of.rolled:
+        for age, way, points in rolled.ages_left(of):
+            ages.left[way][age] = points
+        ages.outstanding.update(rolled.ages_outstanding(of))
+        return ages
     for kind, age, way, points in of.rows(
         f"""
         WITH movement AS NOT MATERIALIZED ({MOVEMENTS}), lot AS MATERIALIZED (

@@ -6,16 +6,18 @@ A lot's vintage is the month of its grant. A reversal out of debt is of no vinta
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import MINYEAR, date
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from operations.report.movements import BURNED, ERASED, EXPIRED, MOVES
 from operations.report.periods import Every, add_months, begin_of
-from operations.report.split import split
+from operations.report.rolled import lots as rolled
+from operations.report.split import UNKNOWN, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import date, datetime
+    from datetime import datetime
 
     from operations.report.frame import Frame
 
@@ -97,6 +99,11 @@ def vintage_cells(of: Frame, since: datetime) -> Iterator[Cell]:
 
     A movement from before the grant, by an event that came late, counts in the month of the grant.
     """
+    if of.rolled:
+        first = date.min if since.year == MINYEAR else of.local_day(since)
+        for vintage_day, month_day, *amounts in rolled.vintages(of, first):
+            yield Cell(vintage_day, month_day, UNKNOWN, *map(int, amounts))
+        return
     by = split(of)
     rows = of.rows(
         f"""

@@ -24,6 +24,7 @@ from operations.setup import projections
 from projections.rebuild import rebuild
 from projections.runner import finish
 from tests.engine.store.test_ledgers import DAY_MS, PROGRAMME
+from tests.operations.report import books
 from tests.operations.report.test_liability_histories import late
 from tests.system.batches import SCHEMAS, admitted
 from tests.system.load import activate
@@ -62,15 +63,19 @@ def url(request: pytest.FixtureRequest, database_url: str, monkeypatch: pytest.M
         recorded_ms[0] += 40 * DAY_MS
         move_clocks(worker, recorded_ms[0])
     finish(database_url, threading.Event())
+    with_zone_of_facts(database_url, ZONE)
+    return database_url
+
+
+def with_zone_of_facts(database_url: str, zone: str) -> None:
     with transaction(database_url) as cursor:
         cursor.execute(
             """
             INSERT INTO guerdon.rollup_zone (build, zone)
             SELECT build, %s FROM guerdon.live_build WHERE projection = 'facts' ON CONFLICT DO NOTHING
             """,
-            (ZONE,),
+            (zone,),
         )
-    return database_url
 
 
 def move_clocks(worker: LiveTransaction, until_ms: int) -> None:
@@ -119,6 +124,32 @@ def test_reports_from_rollups_are_those_from_the_logs(url: str, monkeypatch: pyt
             assert without_notes(rolled) == without_notes(logged), (name, asked)
 
 
+def test_points_that_came_back_and_members_who_left(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # every movement in which points go back, recorded on days of their own, and folded one by one
+    recorded_ms = [books.ms("2024-05-01T10:00")]
+    monkeypatch.setattr(live_generation, "now_ms", lambda _cursor: recorded_ms[0])
+    activate(database_url, books.PROGRAMME)
+    for event in (*books.TO_JUNE, *books.FROM_JULY, *books.IN_AUGUST):
+        recorded_ms[0] = max(recorded_ms[0], event.occurred_at) + 1000
+        at = datetime.fromtimestamp(recorded_ms[0] / 1000, UTC).replace(tzinfo=None).isoformat()
+        books.commit(database_url, [event], at)
+        finish(database_url, threading.Event())
+    recorded_ms[0] = books.ms("2025-01-10T10:00")
+    books.commit(database_url, [], "2025-01-10T10:00")
+    finish(database_url, threading.Event())
+    with_zone_of_facts(database_url, "Europe/Berlin")
+
+    with transaction(database_url) as cursor:
+        assert one(cursor, "SELECT count(DISTINCT way) FROM guerdon.lot_day") == (11,)
+    for name in ROLLED:
+        for number in range(0, 260, 9):
+            until = date(2024, 5, 4) + timedelta(days=number)
+            for known_at in (None, midnight(until + timedelta(days=1), "Europe/Berlin")):
+                rolled, logged = both(database_url, name, Asked(until=until, known_at=known_at), monkeypatch)
+                assert without_notes(rolled) == without_notes(logged), (name, until, known_at)
+    assert projections.difference(database_url, "reward_day") is None
+
+
 def test_movements_are_told_from_before_and_after_a_close_of_the_same_day(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +188,9 @@ def sums(database_url: str) -> list[Any]:
             UNION ALL
             SELECT 'count', day, recorded_day, measure::text, nullif(previous, '-infinity'), sum(number), 0
             FROM guerdon.reward_count GROUP BY 1, 2, 3, 4, 5 HAVING sum(number) <> 0
+            UNION ALL
+            SELECT concat_ws(' ', granted_day, expires, way), day, recorded_day, '', left_day, sum(points), 0
+            FROM guerdon.lot_day GROUP BY 1, 2, 3, 4, 5 HAVING sum(points) <> 0
             ORDER BY 1, 2, 3, 4, 5
             """
         )

@@ -55,6 +55,35 @@ CREATE TABLE guerdon.reward_count (               -- members by a day of theirs 
 ) WITH (fillfactor = 80);
 """
 
+LOTS = """
+CREATE TABLE guerdon.reward_lot (                 -- a lot of points, with its movements so far in the order of the log
+    build       integer  NOT NULL,
+    granted_day date     NOT NULL,
+    expires     date     NOT NULL,                -- the first day of the first month of expiry; infinity: never
+    shard       smallint NOT NULL,
+    is_complex  boolean  NOT NULL,                -- points came back, or the expiry changed
+    lot         uuid     NOT NULL,                -- the first 16 bytes
+    moves       bigint[] NOT NULL,                -- packed: day, day of recording, month of expiry, way
+    points      bigint[] NOT NULL,
+    PRIMARY KEY (build, shard, lot)
+) WITH (fillfactor = 80);
+
+CREATE TABLE guerdon.lot_day (                    -- points by their lots' day, and by when and how they moved
+    points       numeric  NOT NULL,
+    changes      bigint   NOT NULL,
+    era          bigint   NOT NULL GENERATED ALWAYS AS (changes / 16) STORED,
+    granted_day  date     NOT NULL,
+    expires      date     NOT NULL,               -- the first day of a month; infinity: never
+    day          date     NOT NULL,
+    recorded_day date     NOT NULL,
+    left_day     date     NOT NULL,               -- `day`, but of what came back the day on which it had left
+    build        integer  NOT NULL,
+    lane         smallint NOT NULL,
+    way          smallint NOT NULL,
+    PRIMARY KEY (build, lane, granted_day, day, recorded_day, way, expires, left_day, era)
+) WITH (fillfactor = 80);
+"""
+
 BUILDS = """
 WITH build AS (
     INSERT INTO guerdon.projection_build (projection, generation, status)
@@ -66,12 +95,12 @@ INSERT INTO guerdon.projection_cursor (build, shard, pos) SELECT build, shard, 0
 """
 
 GRANTS = """
-GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.reward_day, guerdon.participation_day, guerdon.reward_count
-    TO guerdon_writer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.reward_day, guerdon.participation_day, guerdon.reward_count,
+    guerdon.reward_lot, guerdon.lot_day TO guerdon_writer;
 """
 
 
 def upgrade() -> None:
     """Make the tables, and a build for every generation, which the next worker folds from the beginning."""
-    for part in (CELLS, BUILDS, GRANTS):
+    for part in (CELLS, LOTS, BUILDS, GRANTS):
         op.execute(part)

@@ -1,0 +1,185 @@
+"""Follow the lots whose cells are not the sums of their movements: points that came back, and expiries that changed.
+
+The cells of a lot are a function of its movements. For most lots each movement is a cell of its own. Two kinds need a
+correction: a restore undoes the latest capture, and a reversal of lapsed points turns the expiry into a reversal at the
+expiry's age; and what is outstanding lapses when the lot's latest movement says, whatever those before it said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date, timedelta
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Key = TypeVar("Key")
+
+EPOCH = date(1900, 1, 1)
+"""The day from which packed movements count."""
+
+NEVER = date.max
+"""The month of expiry of points that do not lapse."""
+
+
+class Way(IntEnum):
+    """Number the ways of points into a lot, out of it and back, and the corrections of cells."""
+
+    ISSUED = 1
+    CAPTURED = 2
+    RESTORED = 3
+    EXPIRED = 4
+    ERASED = 5
+    SETTLED = 6
+    REVERSED_FROM_EXPIRED = 7
+    REVERSED_FROM_LOTS = 8
+
+    REDEEMED_FOR_GOOD = 11
+    EXPIRED_FOR_GOOD = 12
+    REVERSED_FOR_GOOD = 13
+    LAPSES_AT = 14
+
+
+LEAVES = {
+    Way.CAPTURED: Way.REDEEMED_FOR_GOOD, Way.EXPIRED: Way.EXPIRED_FOR_GOOD, Way.ERASED: Way.EXPIRED_FOR_GOOD,
+    Way.SETTLED: Way.REVERSED_FOR_GOOD, Way.REVERSED_FROM_LOTS: Way.REVERSED_FOR_GOOD,
+}  # fmt: skip
+"""The ways out of a lot, and how points that do not come back have left."""
+
+RETURNS = {Way.RESTORED, Way.REVERSED_FROM_EXPIRED}
+
+OUTSTANDING = dict.fromkeys(LEAVES, -1) | {Way.ISSUED: 1, Way.RESTORED: 1}
+"""The sign with which the points of a way become outstanding."""
+
+
+class Move(NamedTuple):
+    """Hold a movement of a lot; by an event that came late it may lie before the grant."""
+
+    day: date
+    recorded_day: date
+    expires: date
+    """The first day of the month in which the lot then lapses."""
+
+    way: int
+    """0: between the accounts of what is outstanding."""
+
+    points: int
+
+
+class Cell(NamedTuple):
+    """Name a cell of lots of one day: when something changed, when that was recorded, what it was, and where it counts.
+
+    `left_day` is the day on which points left: for a restore that of the capture that it undoes.
+    """
+
+    expires: date
+    day: date
+    recorded_day: date
+    way: int
+    left_day: date
+
+
+def unpacked(moves: Sequence[int] | None, points: Sequence[int] | None) -> list[Move]:
+    """Return movements as `reward_lot` has them; see `texts_of_lots.PACKED`."""
+    return [
+        Move(
+            day=EPOCH + timedelta(days=each >> 40),
+            recorded_day=EPOCH + timedelta(days=each >> 24 & 0xFFFF),
+            expires=_month(each >> 8 & 0xFFFF),
+            way=each & 0xFF,
+            points=amount,
+        )
+        for each, amount in zip(moves or (), points or (), strict=True)
+    ]
+
+
+def _month(number: int) -> date:
+    return date(1900 + (number - 1) // 12, (number - 1) % 12 + 1, 1) if number else NEVER
+
+
+def corrections(moves: Sequence[Move]) -> Counter[Cell]:
+    """Return by how many points the cells of one lot differ from the sums of its movements, which are in log order."""
+    cells: Counter[Cell] = Counter()
+    if any(each.way in RETURNS for each in moves):
+        for (day, recorded_day, (way, left_day)), points in _changes(moves, _left).items():
+            cells[Cell(NEVER, day, recorded_day, way, left_day)] += points
+        for each in moves:
+            if each.way in LEAVES:
+                cells[Cell(NEVER, each.day, each.recorded_day, LEAVES[Way(each.way)], each.day)] -= each.points
+    if len({each.expires for each in moves}) > 1:
+        for (day, recorded_day, expires), points in _changes(moves, _outstanding).items():
+            cells[Cell(expires, day, recorded_day, Way.LAPSES_AT, day)] += points
+        for each in moves:
+            if each.way in OUTSTANDING:
+                sign = OUTSTANDING[Way(each.way)]
+                cells[Cell(each.expires, each.day, each.recorded_day, Way.LAPSES_AT, each.day)] -= sign * each.points
+    return Counter({cell: points for cell, points in cells.items() if points})
+
+
+def _changes(moves: Sequence[Move], state: Callable[[Sequence[Move]], Counter[Key]]) -> Counter[tuple[date, date, Key]]:
+    """Return by day and day of recording how a state changes: for any two days the changes up to them are the state.
+
+    The state is a function of the movements that occurred, and were recorded, by then.
+    """
+    days = sorted({each.day for each in moves})
+    recorded_days = sorted({each.recorded_day for each in moves})
+    changes: Counter[tuple[date, date, Key]] = Counter()
+    before: dict[date, Counter[Key]] = {day: Counter() for day in days}
+    for recorded_day in recorded_days:
+        known = [each for each in moves if each.recorded_day <= recorded_day]
+        earlier: Counter[Key] = Counter()
+        for day in days:
+            after = state([each for each in known if each.day <= day])
+            change = Counter(after)
+            change.subtract(before[day])
+            before[day] = after
+            for key in change.keys() | earlier.keys():
+                changes[day, recorded_day, key] += change[key] - earlier[key]
+            earlier = change
+    return changes
+
+
+def _outstanding(moves: Sequence[Move]) -> Counter[date]:
+    """Return the points that are outstanding by the month of the latest expiry."""
+    if not moves:
+        return Counter()
+    return Counter({moves[-1].expires: sum(OUTSTANDING.get(Way(m.way), 0) * m.points for m in moves if m.way)})
+
+
+def _left(moves: Iterable[Move]) -> Counter[tuple[Way, date]]:
+    """Return how points left for good, and on which day."""
+    captured: list[tuple[date, int]] = []
+    expired: list[tuple[date, int]] = []
+    left: Counter[tuple[Way, date]] = Counter()
+    for each in moves:
+        match each.way:
+            case Way.CAPTURED:
+                captured.append((each.day, each.points))
+            case Way.RESTORED:
+                _take_latest(captured, each.points)
+            case Way.EXPIRED | Way.ERASED:
+                expired.append((each.day, each.points))
+            case Way.REVERSED_FROM_EXPIRED:
+                for day, points in _take_latest(expired, each.points):
+                    left[Way.REVERSED_FOR_GOOD, day] += points
+            case Way.REVERSED_FROM_LOTS | Way.SETTLED:
+                left[Way.REVERSED_FOR_GOOD, each.day] += each.points
+    for way, stack in ((Way.REDEEMED_FOR_GOOD, captured), (Way.EXPIRED_FOR_GOOD, expired)):
+        for day, points in stack:
+            left[way, day] += points
+    return left
+
+
+def _take_latest(stack: list[tuple[date, int]], points: int) -> list[tuple[date, int]]:
+    """Take points out of the latest movements, and return the parts that were taken."""
+    parts = []
+    while points and stack:
+        day, amount = stack.pop()
+        part = min(points, amount)
+        parts.append((day, part))
+        if part < amount:
+            stack.append((day, amount - part))
+        points -= part
+    return parts

@@ -1,0 +1,148 @@
+"""Say in SQL how the movements of lots are added up by days."""
+
+from __future__ import annotations
+
+from engine.store.eras import newest
+from projections.reward_days.lots import EPOCH, Way
+
+_WAY = f"""
+    CASE WHEN e.debit = 'issued' THEN {Way.ISSUED:d}
+         WHEN e.credit = 'spent' THEN {Way.CAPTURED:d}
+         WHEN e.debit = 'spent' THEN {Way.RESTORED:d}
+         WHEN e.credit = 'expired' AND e.reason = 'erased' THEN {Way.ERASED:d}
+         WHEN e.credit = 'expired' THEN {Way.EXPIRED:d}
+         WHEN e.credit = 'debt' THEN {Way.SETTLED:d}
+         WHEN e.debit = 'expired' THEN {Way.REVERSED_FROM_EXPIRED:d}
+         WHEN e.credit = 'reversed' AND e.debit <> 'debt' THEN {Way.REVERSED_FROM_LOTS:d}
+    END
+"""
+"""The way of a movement `e`; NULL where it changes nothing that the lot has."""
+
+MOVEMENT = f"""
+       e.shard, e.pos, encode(substring(coalesce(e.lot, e.reward_key) FROM 1 FOR 16), 'hex')::uuid AS lot, e.amount,
+       {_WAY} AS way, (e.occurred_at AT TIME ZONE %(zone)s)::date AS day,
+       (e.recorded_at AT TIME ZONE %(zone)s)::date AS recorded_day,
+       coalesce(date_trunc('month', e.expires_at AT TIME ZONE %(zone)s)::date, 'infinity') AS expires
+"""
+"""The columns of a movement `e` of points."""
+
+IS_MOVEMENT = "e.unit = 'points' AND e.debit IS NOT NULL"
+
+PACKED = f"""
+    ((day - date '{EPOCH:%Y-%m-%d}')::bigint << 40)
+    | ((recorded_day - date '{EPOCH:%Y-%m-%d}')::bigint << 24)
+    | ((CASE WHEN expires = 'infinity' THEN 0 ELSE
+            (extract(year FROM expires)::bigint - {EPOCH:%Y}) * 12 + extract(month FROM expires)::bigint END) << 8)
+    | coalesce(way, 0)
+"""
+"""A movement of a lot in one number: its day, day of recording, month of expiry and way."""
+
+_READ_THROUGH = f"""
+SELECT {MOVEMENT}
+FROM projection_range r
+JOIN guerdon.reward_event e
+  ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+WHERE r.build = %(build)s AND {IS_MOVEMENT}
+"""
+_BY_KEY = f"""
+SELECT {MOVEMENT}
+FROM projection_range r
+CROSS JOIN LATERAL (
+    SELECT * FROM guerdon.reward_event e
+    WHERE e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
+    OFFSET 0  -- without it PostgreSQL, where it expects few rows of a kind, reads the log from its beginning
+) e
+WHERE r.build = %(build)s AND {IS_MOVEMENT}
+"""
+
+_CHANGES = newest(
+    "changes", "guerdon.lot_day", build="%(build)s", lane="%(lane)s", granted_day="c.granted_day", day="c.day",
+    recorded_day="c.recorded_day", way="c.way", expires="c.expires", left_day="c.left_day",
+)  # fmt: skip
+
+_ADD = f"""
+INSERT INTO guerdon.lot_day AS d
+    (build, lane, changes, granted_day, day, recorded_day, way, expires, left_day, points)
+SELECT %(build)s, %(lane)s, coalesce({_CHANGES}, 0), c.*
+FROM {{cells}}
+ON CONFLICT (build, lane, granted_day, day, recorded_day, way, expires, left_day, era) DO UPDATE
+SET changes = d.changes + 1, points = d.points + excluded.points
+"""
+
+ADD_CORRECTIONS = _ADD.format(
+    cells="""(
+    SELECT v.granted_day::date AS granted_day, v.day::date AS day, v.recorded_day::date AS recorded_day,
+           v.way::smallint, v.expires::date AS expires, v.left_day::date AS left_day, sum(v.points)
+    FROM (VALUES %%s) AS v (granted_day, day, recorded_day, way, expires, left_day, points)
+    GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(v.points) <> 0 ORDER BY 1, 2, 3, 4, 5, 6
+) c"""
+)
+"""Add corrections; rows of values come in the place of %s once the parameters are set."""
+
+_LOT = """
+    SELECT {columns} FROM guerdon.reward_lot n
+    WHERE n.build = %(build)s AND n.shard = {of}.shard AND n.lot = {of}.lot AND NOT {of}.is_new
+"""
+
+
+def _fold(*, movements: str, known: str) -> str:
+    """Return the SQL that adds the movements of a range, and returns the complex lots before and after.
+
+    Movements are joined to nothing but the lots that are known, one by one, as PostgreSQL does not know how many they
+    are.
+
+    Args:
+        movements: the query of the movements.
+        known: the query of a lot `m` that is known.
+    """
+    return f"""
+WITH m AS MATERIALIZED ({movements}), of_lot AS MATERIALIZED (
+    SELECT m.*, bool_or(m.way = {Way.ISSUED:d}) OVER lot IS TRUE AS is_new,
+           max(m.day) FILTER (WHERE m.way = {Way.ISSUED:d}) OVER lot AS own_day,
+           first_value(m.expires) OVER (lot ORDER BY m.pos) AS first_expires,
+           bool_or(m.way IN ({Way.RESTORED:d}, {Way.REVERSED_FROM_EXPIRED:d})) OVER lot IS TRUE
+           OR min(m.expires) OVER lot <> max(m.expires) OVER lot AS becomes_complex
+    FROM m WINDOW lot AS (PARTITION BY m.shard, m.lot)
+), placed AS MATERIALIZED (
+    SELECT m.shard, m.lot, m.pos, m.amount, m.way, m.day, m.recorded_day, m.expires, m.is_new,
+           coalesce(m.own_day, l.granted_day) AS granted_day, coalesce(l.expires, m.first_expires) AS first_expires,
+           m.becomes_complex OR l.is_complex IS TRUE OR l.expires <> m.first_expires IS TRUE AS is_complex
+    FROM of_lot m LEFT JOIN LATERAL ({known}) l ON true
+    WHERE m.is_new OR l.granted_day IS NOT NULL
+), changed AS MATERIALIZED (
+    SELECT shard, lot, is_new, granted_day, first_expires, is_complex,
+           array_agg({PACKED} ORDER BY pos) AS moves, array_agg(amount ORDER BY pos) AS points
+    FROM placed WHERE way IS NOT NULL OR is_complex
+    GROUP BY shard, lot, is_new, granted_day, first_expires, is_complex
+), begun AS (
+    INSERT INTO guerdon.reward_lot (build, shard, lot, granted_day, expires, is_complex, moves, points)
+    SELECT %(build)s, shard, lot, granted_day, first_expires, is_complex, moves, points
+    FROM changed WHERE is_new ORDER BY shard, lot
+), moved AS (
+    UPDATE guerdon.reward_lot l
+    SET is_complex = c.is_complex, moves = l.moves || c.moves, points = l.points || c.points
+    FROM changed c WHERE NOT c.is_new AND l.build = %(build)s AND l.shard = c.shard AND l.lot = c.lot
+), counted AS (
+    {
+        _ADD.format(
+            cells='''(
+        SELECT granted_day, day, recorded_day, way::smallint, expires, day, sum(amount)
+        FROM placed WHERE way IS NOT NULL GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+    ) c (granted_day, day, recorded_day, way, expires, left_day, points)'''
+        )
+    }
+)
+SELECT c.granted_day, b.moves, b.points, c.moves, c.points
+FROM changed c LEFT JOIN LATERAL ({_LOT.format(columns="n.moves, n.points", of="c")}) b ON true
+WHERE c.is_complex
+"""
+
+
+FIRST = _fold(
+    movements=_READ_THROUGH,
+    known="SELECT NULL::date AS granted_day, NULL::date AS expires, NULL::boolean AS is_complex WHERE false",
+)
+"""Fold shards that have no rows in the build yet."""
+
+ADD = _fold(movements=_BY_KEY, known=_LOT.format(columns="n.granted_day, n.expires, n.is_complex", of="m"))
+"""Fold further movements."""
