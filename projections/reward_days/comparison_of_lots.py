@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from projections.differences import sentence
 from projections.gaps import is_folded
-from projections.reward_days.lots import NEVER, Way, corrections, unpacked
+from projections.reward_days.lots import NEVER, Lot, Way, corrections
 from projections.reward_days.texts_of_lots import IS_MOVEMENT, MOVEMENT, PACKED
 
 if TYPE_CHECKING:
@@ -34,17 +34,18 @@ _LOTS = f"""
 {_PLACED}
 SELECT coalesce(p.lot, f.lot)::text, p.line, f.line
 FROM (
-    SELECT l.shard, l.lot, concat_ws(' ', l.granted_day, l.is_complex, (
+    SELECT l.shard, l.lot, concat_ws(' ', l.granted_day, l.recorded_day, l.expires, l.issued, l.is_complex, (
                SELECT array_agg((u.move, u.points) ORDER BY u.n)
                FROM unnest(l.moves, l.points) WITH ORDINALITY AS u (move, points, n) WHERE u.move & 255 <> 0
            )) AS line
     FROM guerdon.reward_lot l WHERE l.build = %(build)s AND coalesce(l.shard = ANY(%(shards)s), true)
 ) p
 FULL JOIN (
-    SELECT shard, lot, concat_ws(' ', granted_day,
+    SELECT shard, lot, concat_ws(' ', granted_day, max(recorded_day) FILTER (WHERE way = {Way.ISSUED:d}),
+               max(expires) FILTER (WHERE way = {Way.ISSUED:d}), max(amount) FILTER (WHERE way = {Way.ISSUED:d}),
                bool_or(way IN ({Way.RESTORED:d}, {Way.REVERSED_FROM_EXPIRED:d})) IS TRUE
                OR min(expires) <> max(expires),
-               array_agg(({PACKED}, amount) ORDER BY pos) FILTER (WHERE way IS NOT NULL)) AS line
+               array_agg(({PACKED}, amount) ORDER BY pos) FILTER (WHERE way <> {Way.ISSUED:d})) AS line
     FROM placed WHERE granted_day IS NOT NULL GROUP BY shard, lot, granted_day
 ) f USING (shard, lot)
 WHERE p.line IS DISTINCT FROM f.line ORDER BY 1 LIMIT 1
@@ -81,11 +82,15 @@ def difference_of_cells(cursor: Cursor, where: Mapping[str, Any]) -> str | None:
     )
     logged = Counter({(*cell, expires or NEVER): points for *cell, expires, points in cursor.fetchall()})
     cursor.execute(
-        "SELECT granted_day, moves, points FROM guerdon.reward_lot WHERE build = %(build)s AND is_complex", where
+        """
+        SELECT granted_day, recorded_day, nullif(expires, 'infinity'), issued, moves, points
+        FROM guerdon.reward_lot WHERE build = %(build)s AND is_complex
+        """,
+        where,
     )
-    for granted_day, moves, points in cursor:
-        for each, change in corrections(unpacked(moves, points)).items():
-            logged[granted_day, each.day, each.recorded_day, each.way, each.left_day, each.expires] += change
+    for lot in map(Lot._make, cursor):
+        for each, change in corrections(lot.all_moves()).items():
+            logged[lot.granted_day, each.day, each.recorded_day, each.way, each.left_day, each.expires] += change
 
     for cell in sorted(projected.keys() | logged.keys()):
         if projected[cell] != logged[cell]:

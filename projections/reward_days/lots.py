@@ -81,8 +81,24 @@ class Cell(NamedTuple):
     left_day: date
 
 
+class Lot(NamedTuple):
+    """Hold a lot as `reward_lot` has it; `expires` is None where it never lapsed."""
+
+    granted_day: date
+    recorded_day: date
+    expires: date | None
+    issued: int
+    moves: Sequence[int] | None
+    points: Sequence[int] | None
+
+    def all_moves(self) -> list[Move]:
+        """Return the lot's movements so far, in the order of the log."""
+        first = Move(self.granted_day, self.recorded_day, self.expires or NEVER, Way.ISSUED, self.issued)
+        return [first, *unpacked(self.moves, self.points)]
+
+
 def unpacked(moves: Sequence[int] | None, points: Sequence[int] | None) -> list[Move]:
-    """Return movements as `reward_lot` has them; see `texts_of_lots.PACKED`."""
+    """Return movements that are packed as `texts_of_lots.PACKED` says."""
     return [
         Move(
             day=EPOCH + timedelta(days=each >> 40),

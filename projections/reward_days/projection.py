@@ -12,14 +12,13 @@ from psycopg2.extras import execute_values
 
 from projections.reward_days import comparison, texts_of_lots
 from projections.reward_days.lanes import take_lane
-from projections.reward_days.lots import NEVER, Move, corrections, unpacked
+from projections.reward_days.lots import NEVER, Lot, Move, corrections, unpacked
 from projections.reward_days.participation import Recorded, pairs
 from projections.reward_days.texts import ADD, ADD_PAIRS, FIRST
 from projections.zones import forget_zone, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import date
 
     from engine.store.cursor import Cursor
 
@@ -44,27 +43,25 @@ def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None
         ],
     )
 
-    # lots as their movements are; the complex ones by all of their movements, before and after
-    cursor.execute(texts_of_lots.FIRST if is_first else texts_of_lots.ADD, where)
+    # further movements of lots as they are; of the complex lots by all of their movements, before and after
+    cursor.execute(texts_of_lots.FOLLOW_FIRST if is_first else texts_of_lots.FOLLOW, where)
+    followed = cursor.fetchall()
     _add(
         cursor,
         cursor.mogrify(texts_of_lots.ADD_CORRECTIONS, where),
-        [
-            row
-            for granted_day, *packed in cursor.fetchall()
-            for row in _corrected(granted_day, unpacked(*packed[:2]), unpacked(*packed[2:]))
-        ],
+        [row for *lot, moves, points in followed for row in _corrected(Lot(*lot), unpacked(moves, points))],
     )
 
 
-def _corrected(granted_day: date, before: list[Move], added: list[Move]) -> Iterator[tuple[Any, ...]]:
+def _corrected(lot: Lot, added: list[Move]) -> Iterator[tuple[Any, ...]]:
     """Yield how the corrections of one lot change by further movements."""
+    before = lot.all_moves()
     changes = corrections([*before, *added])
     changes.subtract(corrections(before))
     for cell, points in changes.items():
         if points:
             expires = "infinity" if cell.expires == NEVER else cell.expires
-            yield (granted_day, cell.day, cell.recorded_day, cell.way, expires, cell.left_day, points)
+            yield (lot.granted_day, cell.day, cell.recorded_day, cell.way, expires, cell.left_day, points)
 
 
 def _add(cursor: Cursor, query: bytes, rows: list[tuple[Any, ...]]) -> None:

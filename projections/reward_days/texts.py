@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from engine.store.eras import newest
+from projections.reward_days.texts_of_lots import BEGIN, EXPIRES, LOT
 
 PARTICIPANT, REDEEMER, EARNING_ORDER = 1, 2, 3
 """The measures of `reward_count`."""
 
 _KIND = "type, unit, debit, credit, reason, campaign, item"
 
-REWARD = """
+REWARD = f"""
        e.shard, e.seq, e.member_id, e.amount, e.recorded_at, e.type, e.unit, e.debit, e.credit, e.reason, e.campaign,
        CASE WHEN e.unit IN ('gift', 'coupon') OR e.type = 'tier.changed' THEN e.item END AS item,
        (e.occurred_at AT TIME ZONE %(zone)s)::date AS day,
-       (e.recorded_at AT TIME ZONE %(zone)s)::date AS recorded_day
+       (e.recorded_at AT TIME ZONE %(zone)s)::date AS recorded_day,
+       CASE WHEN e.debit = 'issued' AND e.unit = 'points' THEN {LOT} END AS lot,
+       CASE WHEN e.debit = 'issued' AND e.unit = 'points' THEN {EXPIRES} END AS expires
 """
-"""The columns of a reward `e` that are added up."""
+"""The columns of a reward `e` that are added up, and of points the lot that it begins."""
 
 SUMS = f"""
 SELECT day, recorded_day, {_KIND}, sum(amount) AS amount, count(*) AS rewards,
@@ -117,7 +120,7 @@ def _fold(*, rewards: str, exists: str, last_day: str, known: str) -> str:
     return f"""
 WITH e AS MATERIALIZED ({rewards}), summed AS (
     {_ADD_SUMS}
-), day AS (
+), {BEGIN}, day AS (
     INSERT INTO guerdon.participation_day (build, shard, member_id, measure, day, recorded_day)
     SELECT %(build)s, p.* FROM ({TOOK_PART}) p ORDER BY shard, member_id, measure, day
     {exists}

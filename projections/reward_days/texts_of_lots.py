@@ -18,11 +18,12 @@ _WAY = f"""
 """
 """The way of a movement `e`; NULL where it changes nothing that the lot has."""
 
+LOT = "encode(substring(coalesce(e.lot, e.reward_key) FROM 1 FOR 16), 'hex')::uuid"
+EXPIRES = "coalesce(date_trunc('month', e.expires_at AT TIME ZONE %(zone)s)::date, 'infinity')"
+
 MOVEMENT = f"""
-       e.shard, e.pos, encode(substring(coalesce(e.lot, e.reward_key) FROM 1 FOR 16), 'hex')::uuid AS lot, e.amount,
-       {_WAY} AS way, (e.occurred_at AT TIME ZONE %(zone)s)::date AS day,
-       (e.recorded_at AT TIME ZONE %(zone)s)::date AS recorded_day,
-       coalesce(date_trunc('month', e.expires_at AT TIME ZONE %(zone)s)::date, 'infinity') AS expires
+       e.shard, e.pos, {LOT} AS lot, e.amount, {_WAY} AS way, (e.occurred_at AT TIME ZONE %(zone)s)::date AS day,
+       (e.recorded_at AT TIME ZONE %(zone)s)::date AS recorded_day, {EXPIRES} AS expires
 """
 """The columns of a movement `e` of points."""
 
@@ -42,7 +43,7 @@ SELECT {MOVEMENT}
 FROM projection_range r
 JOIN guerdon.reward_event e
   ON e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
-WHERE r.build = %(build)s AND {IS_MOVEMENT}
+WHERE r.build = %(build)s AND {IS_MOVEMENT} AND e.debit <> 'issued'
 """
 _BY_KEY = f"""
 SELECT {MOVEMENT}
@@ -52,7 +53,7 @@ CROSS JOIN LATERAL (
     WHERE e.generation = %(generation)s AND e.shard = r.shard AND e.pos > r.after_pos AND e.pos <= r.upto_pos
     OFFSET 0  -- without it PostgreSQL, where it expects few rows of a kind, reads the log from its beginning
 ) e
-WHERE r.build = %(build)s AND {IS_MOVEMENT}
+WHERE r.build = %(build)s AND {IS_MOVEMENT} AND e.debit <> 'issued'
 """
 
 _CHANGES = newest(
@@ -79,49 +80,47 @@ ADD_CORRECTIONS = _ADD.format(
 )
 """Add corrections; rows of values come in the place of %s once the parameters are set."""
 
-_LOT = """
-    SELECT {columns} FROM guerdon.reward_lot n
-    WHERE n.build = %(build)s AND n.shard = {of}.shard AND n.lot = {of}.lot AND NOT {of}.is_new
+BEGIN = f"""
+begun AS (
+    INSERT INTO guerdon.reward_lot (build, shard, lot, granted_day, recorded_day, expires, issued)
+    SELECT %(build)s, shard, lot, day, recorded_day, expires, amount FROM e WHERE lot IS NOT NULL
+), issued AS (
+    {
+    _ADD.format(
+        cells=f'''(
+        SELECT day, day, recorded_day, {Way.ISSUED:d}::smallint, expires, day, sum(amount)
+        FROM e WHERE lot IS NOT NULL GROUP BY day, recorded_day, expires ORDER BY day, recorded_day, expires
+    ) c (granted_day, day, recorded_day, way, expires, left_day, points)'''
+    )
+}
+)
 """
+"""Begin the lots of the rewards in `e`."""
 
 
-def _fold(*, movements: str, known: str) -> str:
-    """Return the SQL that adds the movements of a range, and returns the complex lots before and after.
+def _follow(movements: str) -> str:
+    """Return the SQL that adds the further movements of lots, and returns the complex ones before and after.
 
-    Movements are joined to nothing but the lots that are known, one by one, as PostgreSQL does not know how many they
-    are.
-
-    Args:
-        movements: the query of the movements.
-        known: the query of a lot `m` that is known.
+    Movements are joined to nothing but their lots, one by one, as PostgreSQL does not know how many they are.
     """
     return f"""
-WITH m AS MATERIALIZED ({movements}), of_lot AS MATERIALIZED (
-    SELECT m.*, bool_or(m.way = {Way.ISSUED:d}) OVER lot IS TRUE AS is_new,
-           max(m.day) FILTER (WHERE m.way = {Way.ISSUED:d}) OVER lot AS own_day,
-           first_value(m.expires) OVER (lot ORDER BY m.pos) AS first_expires,
-           bool_or(m.way IN ({Way.RESTORED:d}, {Way.REVERSED_FROM_EXPIRED:d})) OVER lot IS TRUE
-           OR min(m.expires) OVER lot <> max(m.expires) OVER lot AS becomes_complex
-    FROM m WINDOW lot AS (PARTITION BY m.shard, m.lot)
+WITH m AS MATERIALIZED (
+    SELECT e.*, l.granted_day, l.expires AS first_expires, l.is_complex AS was_complex
+    FROM ({movements}) e CROSS JOIN LATERAL (
+        SELECT * FROM guerdon.reward_lot n WHERE n.build = %(build)s AND n.shard = e.shard AND n.lot = e.lot
+    ) l
 ), placed AS MATERIALIZED (
-    SELECT m.shard, m.lot, m.pos, m.amount, m.way, m.day, m.recorded_day, m.expires, m.is_new,
-           coalesce(m.own_day, l.granted_day) AS granted_day, coalesce(l.expires, m.first_expires) AS first_expires,
-           m.becomes_complex OR l.is_complex IS TRUE OR l.expires <> m.first_expires IS TRUE AS is_complex
-    FROM of_lot m LEFT JOIN LATERAL ({known}) l ON true
-    WHERE m.is_new OR l.granted_day IS NOT NULL
+    SELECT m.*, m.was_complex OR bool_or(
+               m.expires <> m.first_expires OR m.way IN ({Way.RESTORED:d}, {Way.REVERSED_FROM_EXPIRED:d})
+           ) OVER (PARTITION BY m.shard, m.lot) IS TRUE AS is_complex
+    FROM m
 ), changed AS MATERIALIZED (
-    SELECT shard, lot, is_new, granted_day, first_expires, is_complex,
-           array_agg({PACKED} ORDER BY pos) AS moves, array_agg(amount ORDER BY pos) AS points
-    FROM placed WHERE way IS NOT NULL OR is_complex
-    GROUP BY shard, lot, is_new, granted_day, first_expires, is_complex
-), begun AS (
-    INSERT INTO guerdon.reward_lot (build, shard, lot, granted_day, expires, is_complex, moves, points)
-    SELECT %(build)s, shard, lot, granted_day, first_expires, is_complex, moves, points
-    FROM changed WHERE is_new ORDER BY shard, lot
+    SELECT shard, lot, is_complex, array_agg({PACKED} ORDER BY pos) AS moves, array_agg(amount ORDER BY pos) AS points
+    FROM placed WHERE way IS NOT NULL OR is_complex GROUP BY shard, lot, is_complex
 ), moved AS (
     UPDATE guerdon.reward_lot l
     SET is_complex = c.is_complex, moves = l.moves || c.moves, points = l.points || c.points
-    FROM changed c WHERE NOT c.is_new AND l.build = %(build)s AND l.shard = c.shard AND l.lot = c.lot
+    FROM changed c WHERE l.build = %(build)s AND l.shard = c.shard AND l.lot = c.lot
 ), counted AS (
     {
         _ADD.format(
@@ -132,17 +131,16 @@ WITH m AS MATERIALIZED ({movements}), of_lot AS MATERIALIZED (
         )
     }
 )
-SELECT c.granted_day, b.moves, b.points, c.moves, c.points
-FROM changed c LEFT JOIN LATERAL ({_LOT.format(columns="n.moves, n.points", of="c")}) b ON true
+SELECT l.granted_day, l.recorded_day, nullif(l.expires, 'infinity'), l.issued, l.moves, l.points, c.moves, c.points
+FROM changed c CROSS JOIN LATERAL (
+    SELECT * FROM guerdon.reward_lot n WHERE n.build = %(build)s AND n.shard = c.shard AND n.lot = c.lot
+) l
 WHERE c.is_complex
 """
 
 
-FIRST = _fold(
-    movements=_READ_THROUGH,
-    known="SELECT NULL::date AS granted_day, NULL::date AS expires, NULL::boolean AS is_complex WHERE false",
-)
-"""Fold shards that have no rows in the build yet."""
+FOLLOW_FIRST = _follow(_READ_THROUGH)
+"""Add the further movements of lots to shards that had no rows in the build before."""
 
-ADD = _fold(movements=_BY_KEY, known=_LOT.format(columns="n.granted_day, n.expires, n.is_complex", of="m"))
-"""Fold further movements."""
+FOLLOW = _follow(_BY_KEY)
+"""Add the further movements of lots."""

@@ -56,15 +56,17 @@ CREATE TABLE guerdon.reward_count (               -- members by a day of theirs 
 """
 
 LOTS = """
-CREATE TABLE guerdon.reward_lot (                 -- a lot of points, with its movements so far in the order of the log
-    build       integer  NOT NULL,
-    granted_day date     NOT NULL,
-    expires     date     NOT NULL,                -- the first day of the first month of expiry; infinity: never
-    shard       smallint NOT NULL,
-    is_complex  boolean  NOT NULL,                -- points came back, or the expiry changed
-    lot         uuid     NOT NULL,                -- the first 16 bytes
-    moves       bigint[] NOT NULL,                -- packed: day, day of recording, month of expiry, way
-    points      bigint[] NOT NULL,
+CREATE TABLE guerdon.reward_lot (                 -- a lot of points, with its further movements in the order of the log
+    issued       bigint   NOT NULL,
+    build        integer  NOT NULL,
+    granted_day  date     NOT NULL,
+    recorded_day date     NOT NULL,
+    expires      date     NOT NULL,               -- the first day of the first month of expiry; infinity: never
+    shard        smallint NOT NULL,
+    is_complex   boolean  NOT NULL DEFAULT false, -- points came back, or the expiry changed
+    lot          uuid     NOT NULL,               -- the first 16 bytes
+    moves        bigint[],                        -- packed: day, day of recording, month of expiry, way
+    points       bigint[],
     PRIMARY KEY (build, shard, lot)
 ) WITH (fillfactor = 80);
 
