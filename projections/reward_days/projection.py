@@ -15,7 +15,7 @@ from projections.reward_days.lanes import take_lane
 from projections.reward_days.lots import NEVER, Lot, Move, corrections, unpacked
 from projections.reward_days.participation import Recorded, pairs
 from projections.reward_days.texts import ADD, ADD_PAIRS, FIRST
-from projections.zones import forget_zone, zone_of
+from projections.zones import fixed_zone, forget_zone, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ TABLES = ("reward_day", "participation_day", "reward_count", "reward_lot", "lot_
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the rewards in `projection_range` to the sums of `build`."""
     lane = take_lane(cursor, build)
-    where = {"build": build, "generation": generation, "zone": zone_of(cursor, build), "lane": lane}
+    where = {"build": build, "generation": generation, "zone": zone_of(cursor, build, had_always=True), "lane": lane}
 
     # sums, and the pairs of days of members whose days come in their order; the other members one after the other
     cursor.execute(FIRST if is_first else ADD, where)
@@ -81,6 +81,4 @@ def difference(cursor: Cursor, build: int, generation: int, shards: Sequence[int
 
     Sums are over all shards, so they are compared with the first one.
     """
-    cursor.execute("SELECT zone FROM guerdon.rollup_zone WHERE build = %s", (build,))
-    zone = cursor.fetchone()
-    return None if zone is None else comparison.difference(cursor, build, generation, zone[0], shards)
+    return comparison.difference(cursor, build, generation, fixed_zone(cursor, build), shards)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from operations.report.rolled.reward_days import KNOWN, days
+from operations.report.rolled.reward_days import KNOWN
 from projections.reward_days.lots import Way
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def vintages(of: Frame, since: date) -> list[tuple[Any, ...]]:
         FROM {_LOTS} AND granted_day >= %(granted_since)s GROUP BY 1, 2
         """,
         granted_since=since,
-        **days(of),
     )
 
 
@@ -59,7 +58,6 @@ def ages_left(of: Frame) -> list[tuple[int, str, int]]:
         )
         GROUP BY 1, 2 HAVING sum(points) <> 0
         """,
-        **days(of),
     )
     return [(age, way, int(points)) for age, way, points in rows]
 
@@ -71,7 +69,6 @@ def ages_outstanding(of: Frame) -> list[tuple[int, int]]:
         SELECT %(cut_day)s - granted_day, sum({_OUTSTANDING}) FROM {_LOTS}
         GROUP BY granted_day HAVING sum({_OUTSTANDING}) <> 0
         """,
-        **days(of),
     )
     return [(age, int(points)) for age, points in rows]
 
@@ -83,6 +80,5 @@ def expiries(of: Frame) -> list[tuple[date | None, int]]:
         SELECT nullif(expires, 'infinity'), sum({_OUTSTANDING}) FROM guerdon.lot_day WHERE {KNOWN}
         GROUP BY expires HAVING sum({_OUTSTANDING}) <> 0 ORDER BY expires
         """,
-        **days(of),
     )
     return [(month, int(points)) for month, points in rows]

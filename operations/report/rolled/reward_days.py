@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from operations.report.periods import midnight_after
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from operations.report.frame import Frame
@@ -15,7 +13,7 @@ BUILD = """
 """
 """The build of the report's generation."""
 
-KNOWN = f"build = {BUILD} AND recorded_day < %(known_day)s AND day < %(cut_day)s"
+KNOWN = f"build = {BUILD} AND recorded_day < %(known_before)s AND day < %(cut_day)s"
 """The condition that a row of days is known at K, before the cut."""
 
 PERIOD = "(date_trunc(%(every)s, day::timestamp) AT TIME ZONE %(zone)s)"
@@ -41,12 +39,3 @@ def reward_table(of: Frame) -> str:
     and tiers are there.
     """
     return _SUMS if of.rolled else _LOG
-
-
-def days(of: Frame) -> dict[str, Any]:
-    """Return the parameters of `KNOWN`, and the first day of the report."""
-    return {
-        "since_day": of.local_day(of.since),
-        "cut_day": of.cut_day,
-        "known_day": of.local_day(midnight_after(of.known_at, of.zone)),
-    }

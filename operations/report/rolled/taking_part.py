@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from operations.report.rolled.reward_days import KNOWN, PERIOD, days
+from operations.report.rolled.reward_days import KNOWN, PERIOD
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,7 +29,6 @@ def participants(of: Frame) -> list[tuple[str, datetime | None, int]]:
         WHERE {KNOWN} AND day >= %(since_day)s AND measure = ANY(%(measures)s) GROUP BY 1, 2
         """,
         measures=list(_MEASURES),
-        **days(of),
     )
     counted: list[tuple[str, datetime | None, int]] = []
     for measure, start, members, new in rows:
@@ -46,6 +45,5 @@ def earning_orders(of: Frame) -> list[tuple[datetime, int]]:
         WHERE {KNOWN} AND day >= %(since_day)s AND measure = %(measure)s GROUP BY 1
         """,
         measure=_EARNING_ORDER,
-        **days(of),
     )
     return [(start, int(orders)) for start, orders in rows]
