@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from projections.differences import sentence
 from projections.gaps import is_folded
 from projections.reward_days.comparison_of_lots import difference_of_cells, difference_of_lots
-from projections.reward_days.texts import EARNING_ORDER, EARNING_ORDERS, REWARD, SUMS, TOOK_PART
+from projections.reward_days.texts import EARNING_ORDER, EARNING_ORDERS, NEAR, REWARD, SUMS, TOOK_PART
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,8 @@ WHERE p.line IS DISTINCT FROM f.line ORDER BY 1, 2 LIMIT 1
 # the days of a member in the order in which they were recorded; those of one day of recording in their own order
 _COUNTS = f"""
 WITH {_LOGGED}, counted AS (
-    SELECT d.measure, w.day, coalesce(w.previous, '-infinity') AS previous, d.recorded_day, w.sign AS number
+    SELECT d.measure, w.day, {NEAR.format(previous="coalesce(w.previous, '-infinity')", day="w.day")} AS previous,
+           d.recorded_day, w.sign AS number
     FROM guerdon.participation_day d
     LEFT JOIN LATERAL (
         SELECT max(b.day) AS day FROM guerdon.participation_day b

@@ -68,6 +68,14 @@ CROSS JOIN LATERAL (
 WHERE r.build = %(build)s
 """
 
+NEAR = """
+    CASE WHEN {previous} > '-infinity' AND {previous} < least(
+             date_trunc('month', {day}::timestamp), date_trunc('week', {day}::timestamp)
+         )::date
+         THEN date_trunc('month', {previous}::timestamp)::date ELSE {previous} END
+"""
+"""The day before another one, as it is counted: from afar its month is enough, as no report begins within a month."""
+
 _SUM_CHANGES = newest(
     "changes", "guerdon.reward_day", build="%(build)s", lane="%(lane)s", day="s.day", recorded_day="s.recorded_day",
     kind="s.kind",
@@ -96,10 +104,14 @@ SET changes = d.changes + 1, number = d.number + excluded.number
 """
 
 ADD_PAIRS = _ADD_COUNTS.format(
-    counts="""(
-    SELECT v.measure, v.day::date AS day, coalesce(v.previous::date, '-infinity') AS previous,
-           v.recorded_day::date AS recorded_day, sum(v.members)
-    FROM (VALUES %%s) AS v (day, previous, recorded_day, measure, members)
+    counts=f"""(
+    SELECT v.measure, v.day, {NEAR.format(previous="v.previous", day="v.day")} AS previous, v.recorded_day,
+           sum(v.members)
+    FROM (
+        SELECT v.measure, v.day::date AS day, coalesce(v.previous::date, '-infinity') AS previous,
+               v.recorded_day::date AS recorded_day, v.members
+        FROM (VALUES %%s) AS v (day, previous, recorded_day, measure, members)
+    ) v
     GROUP BY 1, 2, 3, 4 HAVING sum(v.members) <> 0 ORDER BY 1, 2, 3, 4
 ) c"""
 )
@@ -138,7 +150,8 @@ WITH e AS MATERIALIZED ({rewards}), summed AS (
     {
         _ADD_COUNTS.format(
             counts=f'''(
-        SELECT measure, day, previous, recorded_day, count(*) FROM placed WHERE NOT is_late GROUP BY 1, 2, 3, 4
+        SELECT measure, day, {NEAR.format(previous="previous", day="day")}, recorded_day, count(*)
+        FROM placed WHERE NOT is_late GROUP BY 1, 2, 3, 4
         UNION ALL
         SELECT {EARNING_ORDER:d}, o.day, '-infinity', o.recorded_day, o.number FROM ({EARNING_ORDERS}) o
         ORDER BY 1, 2, 3, 4

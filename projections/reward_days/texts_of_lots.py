@@ -104,10 +104,11 @@ def _follow(movements: str) -> str:
     Movements are joined to nothing but their lots, one by one, as PostgreSQL does not know how many they are.
     """
     return f"""
-WITH m AS MATERIALIZED (
+WITH e AS MATERIALIZED ({movements}), m AS MATERIALIZED (
     SELECT e.*, l.granted_day, l.expires AS first_expires, l.is_complex AS was_complex
-    FROM ({movements}) e CROSS JOIN LATERAL (
+    FROM e CROSS JOIN LATERAL (
         SELECT * FROM guerdon.reward_lot n WHERE n.build = %(build)s AND n.shard = e.shard AND n.lot = e.lot
+        OFFSET 0  -- else PostgreSQL may begin with all lots, and look for the movements of each
     ) l
 ), placed AS MATERIALIZED (
     SELECT m.*, m.was_complex OR bool_or(
@@ -133,7 +134,7 @@ WITH m AS MATERIALIZED (
 )
 SELECT l.granted_day, l.recorded_day, nullif(l.expires, 'infinity'), l.issued, l.moves, l.points, c.moves, c.points
 FROM changed c CROSS JOIN LATERAL (
-    SELECT * FROM guerdon.reward_lot n WHERE n.build = %(build)s AND n.shard = c.shard AND n.lot = c.lot
+    SELECT * FROM guerdon.reward_lot n WHERE n.build = %(build)s AND n.shard = c.shard AND n.lot = c.lot OFFSET 0
 ) l
 WHERE c.is_complex
 """
