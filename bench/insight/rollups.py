@@ -18,6 +18,7 @@ from unittest.mock import patch
 import psycopg2
 
 from bench.databases import fresh, server
+from bench.insight import reward_days
 from bench.load import PROGRAMME
 from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, as_owner, snapshot
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 RUNS = 5
 DAYS = 1_095
 EARLIER = midnight(date(2024, 7, 1), "America/New_York")
-REPORTS_MEASURED = ("engagement", "customers", "referrals")
+REPORTS_MEASURED = ("engagement", "customers", "referrals", "redemption", "liability", "campaigns", "rewards")
 
 
 def main() -> None:
@@ -85,6 +86,7 @@ def fill(cursor: Cursor, members: int, orders: int) -> None:
         cursor.execute(query, {"build": build})
     cursor.execute(_TOTALS)
     cursor.execute("UPDATE guerdon.projection_cursor SET pos = 1 WHERE build = %s", (build,))
+    reward_days.fill(cursor, "2024-12-30")
 
 
 _SIZE = """

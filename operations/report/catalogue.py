@@ -8,6 +8,7 @@ from engine.store.database import NO_LIMIT, snapshot
 from operations.report.alerts.report import alerts
 from operations.report.campaigns.report import campaigns
 from operations.report.changes import changes
+from operations.report.completeness import is_complete
 from operations.report.customers.predicted import predicted_value
 from operations.report.customers.report import customers
 from operations.report.engagement import engagement
@@ -116,7 +117,7 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
             _note_what_facts_lack(of)
         if chosen.has_rollups and of.why_logs is not None and not of.notes:
             of.notes.append(of.why_logs)
-        printed = document(name, of, chosen.compute(of))
+        printed = document(name, of, chosen.compute(of), complete=is_complete(of))
     if chosen.keep is not None:
         chosen.keep(database_url, printed)
     return printed

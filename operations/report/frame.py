@@ -14,7 +14,6 @@ from engine.store import programmes
 from engine.store.cursor import one
 from engine.store.generations import live_generation
 from operations.report.alerts.thresholds import Thresholds
-from operations.report.clocks import behind
 from operations.report.periods import (
     ALL,
     Every,
@@ -245,7 +244,7 @@ def _live_facts(cursor: Cursor) -> int | None:
     return None if row is None else row[0]
 
 
-def document(name: str, of: Frame, data: Mapping[str, Any]) -> dict[str, Any]:
+def document(name: str, of: Frame, data: Mapping[str, Any], *, complete: bool) -> dict[str, Any]:
     """Return a report as one document, as `guerdon report NAME --json` prints it."""
     return {
         "report": name,
@@ -255,32 +254,10 @@ def document(name: str, of: Frame, data: Mapping[str, Any]) -> dict[str, Any]:
         "zone": of.zone,
         "currency": of.currency,
         "unit": UNIT,
-        "complete": is_complete(of, of.cut),
+        "complete": complete,
         "notes": of.notes,
         "data": data,
     }
-
-
-def is_complete(of: Frame, until: datetime) -> bool:
-    """Whether nothing can be added any more to the time before `until` but what comes late.
-
-    The clock of every shard has passed it, and no lot that lapses before it is still open.
-    """
-    if of.known_at < until or behind(of.cursor, until) is not None:
-        return False
-    ((is_open,),) = of.rows(
-        """
-        SELECT EXISTS (
-            SELECT FROM guerdon.reward_event e
-            WHERE e.generation = %(generation)s AND e.recorded_at < %(known_at)s AND e.expires_at < %(until)s
-              AND e.debit IS NOT NULL AND (e.credit = 'active' OR e.debit = 'active')
-            GROUP BY e.shard, coalesce(e.lot, e.reward_key)
-            HAVING sum(CASE WHEN e.credit = 'active' THEN e.amount ELSE -e.amount END) > 0
-        )
-        """,
-        until=until,
-    )
-    return not is_open
 
 
 def ratio(of: int, to: int) -> float | None:

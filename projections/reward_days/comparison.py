@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from projections.differences import sentence
 from projections.gaps import is_folded
 from projections.reward_days.comparison_of_lots import difference_of_cells, difference_of_lots
-from projections.reward_days.texts import EARNING_ORDER, EARNING_ORDERS, NEAR, REWARD, SUMS, TOOK_PART
+from projections.reward_days.texts import ACTIVE, EARNING_ORDER, EARNING_ORDERS, LAPSING, NEAR, REWARD, SUMS, TOOK_PART
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +73,8 @@ WITH {_LOGGED}, counted AS (
     WHERE d.build = %(build)s AND w.day IS NOT NULL
     UNION ALL
     SELECT {EARNING_ORDER:d}, o.day, '-infinity', o.recorded_day, o.number FROM ({EARNING_ORDERS}) o
+    UNION ALL
+    SELECT {ACTIVE:d}, a.day, '-infinity', a.recorded_day, a.number FROM ({LAPSING}) a
 ), logged AS (
     SELECT measure, day, previous, recorded_day, sum(number) AS number FROM counted
     GROUP BY 1, 2, 3, 4 HAVING sum(number) <> 0
@@ -85,7 +87,7 @@ FROM projected p FULL JOIN logged f USING (measure, day, previous, recorded_day)
 WHERE p.number IS DISTINCT FROM f.number ORDER BY 1, 2 LIMIT 1
 """
 
-_MEASURES = {1: "members who took part", 2: "members who redeemed", 3: "orders with a grant"}
+_MEASURES = {1: "members who took part", 2: "members who redeemed", 3: "orders with a grant", 4: "amounts that lapse"}
 
 
 def difference(

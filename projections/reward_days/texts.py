@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.store.eras import newest
 from projections.reward_days.texts_of_lots import BEGIN, EXPIRES, LOT
 
-PARTICIPANT, REDEEMER, EARNING_ORDER = 1, 2, 3
+PARTICIPANT, REDEEMER, EARNING_ORDER, ACTIVE = 1, 2, 3, 4
 """The measures of `reward_count`."""
 
 _KIND = "type, unit, debit, credit, reason, campaign, item"
@@ -15,6 +15,7 @@ REWARD = f"""
        CASE WHEN e.unit IN ('gift', 'coupon') OR e.type = 'tier.changed' THEN e.item END AS item,
        (e.occurred_at AT TIME ZONE %(zone)s)::date AS day,
        (e.recorded_at AT TIME ZONE %(zone)s)::date AS recorded_day,
+       CASE WHEN 'active' IN (e.credit, e.debit) THEN (e.expires_at AT TIME ZONE %(zone)s)::date END AS lapses,
        CASE WHEN e.debit = 'issued' AND e.unit = 'points' THEN {LOT} END AS lot,
        CASE WHEN e.debit = 'issued' AND e.unit = 'points' THEN {EXPIRES} END AS expires
 """
@@ -49,6 +50,12 @@ JOIN guerdon.source_event s ON s.shard = g.shard AND s.seq = g.seq AND s.kind = 
 GROUP BY 1, 2
 """
 """The orders that a reward in `e` is of."""
+
+LAPSING = """
+SELECT lapses AS day, recorded_day, sum(CASE WHEN credit = 'active' THEN amount ELSE -amount END) AS number
+FROM e WHERE lapses IS NOT NULL GROUP BY lapses, recorded_day
+"""
+"""The active amounts that the rewards in `e` add, of all units, by the day on which they lapse."""
 
 _READ_THROUGH = f"""
 SELECT {REWARD}
@@ -154,6 +161,8 @@ WITH e AS MATERIALIZED ({rewards}), summed AS (
         FROM placed WHERE NOT is_late GROUP BY 1, 2, 3, 4
         UNION ALL
         SELECT {EARNING_ORDER:d}, o.day, '-infinity', o.recorded_day, o.number FROM ({EARNING_ORDERS}) o
+        UNION ALL
+        SELECT {ACTIVE:d}, a.day, '-infinity', a.recorded_day, a.number FROM ({LAPSING}) a
         ORDER BY 1, 2, 3, 4
     ) c (measure, day, previous, recorded_day, number)'''
         )

@@ -1,4 +1,4 @@
-"""Read from counts by days how many members took part in each period, and how many orders earned."""
+"""Read from counts by days who took part in each period, how many orders earned, and whether something is to lapse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from operations.report.frame import Frame
 
 _MEASURES = {1: "participants", 2: "redeemers"}
-_EARNING_ORDER = 3
+_EARNING_ORDER, _ACTIVE = 3, 4
 
 
 def participants(of: Frame) -> list[tuple[str, datetime | None, int]]:
@@ -35,6 +35,15 @@ def participants(of: Frame) -> list[tuple[str, datetime | None, int]]:
         counted.append((_MEASURES[measure], start, int(members or 0)))
         counted.append((_MEASURES[measure], None, int(new or 0)))
     return counted
+
+
+def is_something_open(of: Frame) -> bool:
+    """Whether an active amount lapses before the cut, and has not lapsed yet."""
+    ((is_open,),) = of.rows(
+        f"SELECT coalesce(sum(number), 0) > 0 FROM guerdon.reward_count WHERE {KNOWN} AND measure = %(measure)s",
+        measure=_ACTIVE,
+    )
+    return bool(is_open)
 
 
 def earning_orders(of: Frame) -> list[tuple[datetime, int]]:

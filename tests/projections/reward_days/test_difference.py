@@ -21,6 +21,7 @@ WRONG = {
     "UPDATE guerdon.participation_day SET recorded_day = recorded_day + 1": "taking part on",
     "UPDATE guerdon.reward_count SET number = number + 1 WHERE measure = 2": "members who redeemed on",
     "UPDATE guerdon.reward_count SET number = number + 1 WHERE measure = 3": "orders with a grant on",
+    "UPDATE guerdon.reward_count SET number = number + 1 WHERE measure = 4": "amounts that lapse on",
     "UPDATE guerdon.reward_lot SET issued = issued + 1": "lot ",
     "UPDATE guerdon.lot_day SET points = points + 1 WHERE way = 2": "captured on",
     "UPDATE guerdon.lot_day SET points = points + 1 WHERE way = 11": "redeemed_for_good on",

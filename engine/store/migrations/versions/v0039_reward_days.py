@@ -42,7 +42,7 @@ CREATE TABLE guerdon.participation_day (          -- a member who took part on a
 );
 
 CREATE TABLE guerdon.reward_count (               -- members by a day of theirs and the one before; orders by their day
-    number       bigint   NOT NULL,
+    number       numeric  NOT NULL,
     changes      bigint   NOT NULL,
     era          bigint   NOT NULL GENERATED ALWAYS AS (changes / 16) STORED,
     day          date     NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE guerdon.reward_count (               -- members by a day of theirs 
     recorded_day date     NOT NULL,
     build        integer  NOT NULL,
     lane         smallint NOT NULL,
-    measure      smallint NOT NULL,               -- 1, 2: of participation_day; 3: orders with a grant
+    measure      smallint NOT NULL,               -- 1, 2: of members; 3: orders with a grant; 4: active amounts
     PRIMARY KEY (build, lane, measure, day, previous, recorded_day, era)
 ) WITH (fillfactor = 80);
 """
