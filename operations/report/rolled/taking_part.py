@@ -18,13 +18,14 @@ _EARNING_ORDER, _ACTIVE = 3, 4
 def participants(of: Frame) -> list[tuple[str, datetime | None, int]]:
     """Return how many members took part, and redeemed, in each period, and in all of them (None).
 
-    A member counts in a time on the first of their days in it: the day before that one lies before the time.
+    A member counts in a time on the first of their days in it: the day before that one lies before the time. From afar
+    that is its month alone; the report begins with a month, or nothing comes before it.
     """
     rows = of.rows(
         f"""
         SELECT measure, {PERIOD}, sum(number) FILTER (
-                   WHERE previous < greatest(date_trunc(%(every)s, day::timestamp)::date, %(since_day)s)
-               ), sum(number) FILTER (WHERE previous < %(since_day)s)
+                   WHERE previous < greatest(date_trunc(%(every)s, day::timestamp)::date, %(since_month)s)
+               ), sum(number) FILTER (WHERE previous < %(since_month)s)
         FROM guerdon.reward_count
         WHERE {KNOWN} AND day >= %(since_day)s AND measure = ANY(%(measures)s) GROUP BY 1, 2
         """,

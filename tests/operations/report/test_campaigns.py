@@ -93,7 +93,7 @@ rules:
         "": (2, 3_000, 30, 30, 0),
         "web": (1, 6_000, 100, 100, 0),
     }
-    assert "liability_per_point" in history.document("campaigns")["notes"][0]
+    assert any("liability_per_point" in note for note in history.document("campaigns")["notes"])
 
 
 def test_gifts_and_cash_are_a_cost_beside_points(database_url: str) -> None:
@@ -151,7 +151,7 @@ rules:
     assert USES_UNKNOWN in history.document("campaigns")["notes"]
     rewards = history.document("rewards")
     assert rewards["data"] == {"coupons_issued": 1, "coupons_used": None, "reward_usage": None}
-    assert rewards["notes"] == [USES_UNKNOWN]
+    assert USES_UNKNOWN in rewards["notes"]
 
     # and one of which the log says so
     history.uses_coupons()

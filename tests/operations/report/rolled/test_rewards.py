@@ -26,6 +26,7 @@ from projections.runner import finish
 from tests.engine.store.test_ledgers import DAY_MS, PROGRAMME
 from tests.operations.report import books
 from tests.operations.report.test_liability_histories import late
+from tests.strategies.replays import everything
 from tests.system.batches import SCHEMAS, admitted
 from tests.system.load import activate
 
@@ -135,6 +136,18 @@ def test_points_that_came_back_and_members_who_left(database_url: str, monkeypat
             for known_at in (None, midnight(until + timedelta(days=1), "Europe/Berlin")):
                 rolled, logged = both(database_url, name, Asked(until=until, known_at=known_at), monkeypatch)
                 assert without_notes(rolled) == without_notes(logged), (name, until, known_at)
+    assert projections.difference(database_url, "reward_day") is None
+
+
+def test_campaigns_coupons_tiers_and_members_who_are_held(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything(database_url, monkeypatch, 400)
+    finish(database_url, threading.Event())
+    for name in ROLLED:
+        rolled, logged = both(database_url, name, Asked(every=Every.DAY), monkeypatch)
+        assert not any("the logs" in note for note in rolled["notes"]), rolled["notes"]
+        assert without_notes(rolled) == without_notes(logged), name
+    given = report(database_url, "campaigns", Asked())["data"]["spring"]
+    assert given["points_earned"] > 0
     assert projections.difference(database_url, "reward_day") is None
 
 
