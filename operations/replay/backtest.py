@@ -175,8 +175,7 @@ def _trial(cursor: Cursor, question: Question) -> tuple[_Trial, FigureTerms]:
         number=0, status="shadow", base=base, file_version=version, from_ms=question.since_ms, to_ms=None,
         base_meaning=meaning,
     )  # fmt: skip
-    terms = terms_in(body, programme.lowest_tier, programme.currency)
-    return _Trial(generation, body, shadows.positions(cursor, base)), terms
+    return _Trial(generation, body, shadows.positions(cursor, base)), terms_in(programme)
 
 
 def _fold(

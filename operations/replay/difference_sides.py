@@ -10,14 +10,15 @@ from decimal import Decimal
 from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
 
-import yaml
-
+from engine.programme.file.currencies import MINOR_DIGITS
+from engine.store import programmes
 from engine.store.cursor import one
 from schemas.rewards import HONOURED, ITEM_LOSSES, ITEM_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from engine.programme.model import Programme
     from engine.store.cursor import Cursor
 
 MAKE = """
@@ -68,23 +69,22 @@ class FigureTerms(NamedTuple):
 
     lowest_tier: str | None = None
     liability_per_point: Decimal | None = None
+    """In major units of the currency."""
+
     currency: str | None = None
 
 
-def terms_in(body: str, lowest_tier: str | None, currency: str) -> FigureTerms:
-    """Return the terms of a programme file that was checked before."""
-    # BaseLoader leaves numbers as they are written: money must not become a binary fraction
-    points = yaml.load(body, Loader=yaml.BaseLoader).get("points")  # noqa: S506  it makes strings, lists, maps only
-    each = points.get("liability_per_point") if isinstance(points, dict) else None
-    return FigureTerms(lowest_tier, None if each is None else Decimal(each), currency)
+def terms_in(programme: Programme) -> FigureTerms:
+    """Return the terms of a programme."""
+    each, currency = programme.terms.points.liability_per_point, programme.currency
+    cost = None if each is None else (Decimal(each.numerator) / each.denominator).scaleb(-MINOR_DIGITS[currency])
+    return FigureTerms(programme.lowest_tier, cost, currency)
 
 
 def terms_of(cursor: Cursor, generation: int) -> FigureTerms:
     """Return the terms of the newest version that judges in a generation."""
     (version,) = one(cursor, "SELECT max(version) FROM guerdon.generation_head WHERE generation = %s", (generation,))
-    cursor.execute("SELECT body, lowest_tier, currency FROM guerdon.programme_version WHERE version = %s", (version,))
-    row = cursor.fetchone()
-    return FigureTerms() if row is None else terms_in(*row)
+    return FigureTerms() if version is None else terms_in(programmes.judged_as(cursor, version))
 
 
 def add_generation(cursor: Cursor, generation: int, since: str, *, is_after: bool) -> None:
