@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,7 @@ from operations.replay.run import Request, replay
 from operations.report.catalogue import report
 from operations.report.frame import Asked
 from operations.report.periods import Every
+from operations.report.split import OF_MEMBERS
 from projections.runner import finish
 from tests.engine.history.test_honoured import HALF, OLD
 from tests.operations.report.history import History
@@ -26,20 +26,27 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.postgres
 
-UNTIL = date(2024, 5, 10)
-NAMES = ("engagement", "redemption", "campaigns")
+REPORTS = {
+    **dict.fromkeys(("engagement", "redemption", "campaigns", "customers"), (None, "tier")),
+    **dict.fromkeys(("referrals", "alerts"), (None,)),
+}
+"""The reports of random logs, with what each is split by."""
+
+OF_ENGAGEMENT = ("members", "active", "participants", "redeemers", "orders", "points_earned", "points_burned")
+OF_ORDERS = ("orders", "amount", "net", "gross", "refunds", "orders_net_positive", "gross_net_positive", "nps_asked")
 
 
 def ask(database_url: str, name: str, **asked: Any) -> Any:
     """Return the data of a report by days, of facts that have followed the log."""
     finish(database_url, threading.Event(), ("source",))
-    wanted: dict[str, Any] = {"until": UNTIL, "every": Every.DAY, **asked}
-    return report(database_url, name, Asked(**wanted))["data"]
+    return report(database_url, name, Asked(every=Every.DAY, **asked))["data"]
 
 
 def all_reports(database_url: str, **asked: Any) -> dict[str, Any]:
-    """Return every report of points, whole and by tier."""
-    return {f"{name} by {by}": ask(database_url, name, by=by, **asked) for name in NAMES for by in (None, "tier")}
+    """Return every report, whole and by tier."""
+    return {
+        f"{name} by {by}": ask(database_url, name, by=by, **asked) for name, splits in REPORTS.items() for by in splits
+    }
 
 
 def now(database_url: str) -> datetime:
@@ -50,8 +57,8 @@ def now(database_url: str) -> datetime:
 
 def test_flows_balances_and_vintages_are_one_ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     everything(database_url, monkeypatch)
-    data = ask(database_url, "engagement", until=None)
-    whole, vintages = data["all"], ask(database_url, "redemption", until=None)["vintages"].values()
+    data = ask(database_url, "engagement")
+    whole, vintages = data["all"], ask(database_url, "redemption")["vintages"].values()
 
     # each day's flows lead from its beginning to its end; only erasures are no flow
     erased = sum(row["erased"] for row in vintages)
@@ -92,10 +99,31 @@ def test_the_values_of_a_split_add_up_to_the_whole(database_url: str, monkeypatc
     whole = ask(database_url, "engagement")
     for by in ("tier", "joined", "first_order"):
         for name, rows in ask(database_url, "engagement", by=by).items():
-            for key in ("members", "active", "participants", "redeemers", "orders", "points_earned", "points_burned"):
+            for key in OF_ENGAGEMENT:
                 assert sum(row[key] for row in rows.values()) == whole[name][key], (by, name, key)
             for key in ("pending", "active", "reserved", "debt"):
                 assert sum(row["outstanding"][key] for row in rows.values()) == whole[name]["outstanding"][key]
+
+    # a customer has one tier, and may buy through several channels
+    periods = ask(database_url, "customers")["periods"]
+    for by, keys in {**dict.fromkeys(OF_MEMBERS, (*OF_ORDERS, "buyers")), "channel": OF_ORDERS}.items():
+        for name, rows in ask(database_url, "customers", by=by)["periods"].items():
+            for key in keys:
+                assert sum(row[key] for row in rows.values()) == periods[name][key], (by, name, key)
+
+
+def test_the_periods_add_up_to_the_whole(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything(database_url, monkeypatch, 400)
+    for name, keys in {
+        "customers": ("orders", "net", "refunds"),
+        "referrals": ("shares", "touches", "signups", "attributed", "rejected", "signups_attributed"),
+    }.items():
+        periods = ask(database_url, name)["periods"]
+        for key in keys:
+            assert sum(row[key] for period, row in periods.items() if period != "all") == periods["all"][key]
+    data = ask(database_url, "referrals")
+    assert sum(data["channels"]["signup"].values()) == data["periods"]["all"]["signups"]
+    assert sum(data["statuses"].values()) == data["periods"]["all"]["attributed"] + data["periods"]["all"]["rejected"]
 
 
 def test_a_report_of_an_earlier_time_is_the_report_of_the_log_as_it_stood_then(database_url: str) -> None:
@@ -105,9 +133,8 @@ def test_a_report_of_an_earlier_time_is_the_report_of_the_log_as_it_stood_then(d
     for begin in range(0, 400, 100):
         work(database_url, lines[begin : begin + 100], seed=begin)
         then.append((now(database_url), all_reports(database_url)))
-    assert all(
-        reports["engagement by None"]["all"] != then[-1][1]["engagement by None"]["all"] for _, reports in then[:-1]
-    )
+    for name in ("engagement by None", "customers by None"):
+        assert len({str(reports[name]) for _, reports in then}) == len(then)
     for known_at, reports in then:
         assert all_reports(database_url, known_at=known_at) == reports
 
@@ -115,6 +142,7 @@ def test_a_report_of_an_earlier_time_is_the_report_of_the_log_as_it_stood_then(d
 def test_an_equal_generation_has_equal_reports(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     everything(database_url, monkeypatch, 400)
     live = all_reports(database_url)
+    assert live["customers by None"]["periods"]["all"]["refunds"] > 0
     assert all_reports(database_url, generation=repeated(database_url)["generation"]) == live
 
 
