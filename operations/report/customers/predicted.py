@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-    from operations.report.arithmetic.customer_fit import BgNbdFit
+    from operations.report.arithmetic.customer_fit import BgNbdFit, GammaGammaFit
     from operations.report.frame import Frame
 
 WEEK_DAYS = 7
@@ -175,9 +175,18 @@ def _spending(of: Frame) -> dict[str, Any]:
     return {
         "gamma_gamma": None if fit is None else asdict(fit.model),
         "gg_log_likelihood": None if fit is None else fit.log_likelihood,
+        "gg_mean": None if fit is None else fit.model.mean,
+        "expected_order_mean": None if fit is None else _expected_order_mean(fit, spendings),
         "corr_x_m": correlation,
         "corr_ok": None if correlation is None else abs(correlation) < CORRELATION_MAX,
     }
+
+
+def _expected_order_mean(fit: GammaGammaFit, spendings: Sequence[Spending]) -> float | None:
+    """Return what customers who came back are expected to spend on a day, in the mean; None where it has no bound."""
+    expected = [(each.customers, fit.model.expected_order(each.x, each.mean)) for each in spendings]
+    known = [customers * order for customers, order in expected if order is not None]
+    return sum(known) / sum(customers for customers, _ in expected) if len(known) == len(expected) else None
 
 
 def _correlation(spendings: Sequence[Spending]) -> float | None:

@@ -125,7 +125,13 @@ def test_spending_is_of_the_days_after_the_first_one(log: History, spent: Spent)
     assert data["corr_x_m"] == pytest.approx(correlation(*map(list, zip(*means, strict=True))), rel=1e-9)
     assert data["corr_ok"] is (abs(data["corr_x_m"]) < 0.3)
     model = data["gamma_gamma"]
-    assert model["p"] * model["gamma"] / (model["q"] - 1) == pytest.approx(fmean(m for _, m in means), rel=0.2)
+    assert data["gg_mean"] == pytest.approx(model["p"] * model["gamma"] / (model["q"] - 1), rel=1e-12)
+    assert data["gg_mean"] == pytest.approx(fmean(m for _, m in means), rel=0.2)
+
+    # each customer by their own days, drawn towards the mean of all
+    p, q, gamma = model["p"], model["q"], model["gamma"]
+    expected = [p * (gamma + x * mean) / (p * x + q - 1) for x, mean in means]
+    assert data["expected_order_mean"] == pytest.approx(fmean(expected), rel=1e-12)
 
 
 def test_members_who_all_leave_alike_do_not_decide_the_parameters_and_no_number_is_without_a_value(
@@ -146,7 +152,7 @@ def test_few_members_and_none_have_no_prediction_and_a_note(log: History) -> Non
         "members": 0, "repeat_days": 0, "sum_tx_days": 0, "sum_T_days": 0, "bgnbd": None, "identified": None,
         "log_likelihood": None, "p_alive_mean": None, "holdout_weeks": 13, "holdout_days_actual": None,
         "holdout_days_expected": None, "mae_model": None, "mae_naive": None, "gamma_gamma": None,
-        "gg_log_likelihood": None, "corr_x_m": None, "corr_ok": None,
+        "gg_log_likelihood": None, "gg_mean": None, "expected_order_mean": None, "corr_x_m": None, "corr_ok": None,
     }  # fmt: skip
     assert log.report("clv_predicted") == nothing
     log.take(log.order("ann", "2026-01-02", "o1", 1_000), log.order("ann", "2026-01-09", "o2", 3_000))
