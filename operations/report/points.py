@@ -40,9 +40,6 @@ FROM guerdon.reward_event e {_KNOWN}
 `outstanding` and `debt` are what the movement adds to either, read from the accounts alone.
 """
 
-LOTS = "SELECT shard, lot, occurred_at AS granted_at FROM movement WHERE debit = 'issued'"
-"""Every lot of `movement`, with the instant of its grant; a lot has one."""
-
 
 def movements_of_days(rewards: str) -> str:
     """Return the SQL of the movements of a table of rewards, where a row may stand for many of a day."""

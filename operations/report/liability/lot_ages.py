@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from operations.report.arithmetic.lot_hazards import Leaving
-from operations.report.points import LOTS, MOVEMENTS
+from operations.report.points import MOVEMENTS
 from operations.report.rolled import lots as rolled
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from operations.report.frame import Frame
 
 REDEEMED, EXPIRED, REVERSED = "red", "exp", "rev"
+
+GROUPS = 1_000
+"""Into how many groups members are divided; so a report of a million members reads no more rows than one of these."""
 
 
 class Move(NamedTuple):
@@ -35,6 +38,14 @@ class LotAges:
         default_factory=lambda: {way: defaultdict(int) for way in (REDEEMED, EXPIRED, REVERSED)}
     )
     outstanding: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, other: LotAges) -> None:
+        """Add the points of other members."""
+        for way, by_age in other.left.items():
+            for age, points in by_age.items():
+                self.left[way][age] += points
+        for days, points in other.outstanding.items():
+            self.outstanding[days] += points
 
     def leaving(self) -> list[Leaving]:
         """Return each age's points at risk and those that left, from age 0 to the highest that was seen.
@@ -56,58 +67,76 @@ CASE m.way WHEN 'captured' THEN 'red' WHEN 'expired' THEN 'exp' WHEN 'erased' TH
 """
 
 
-def lot_ages(of: Frame) -> LotAges:
-    """Return how the points of all lots left, by local dates; what a lot did before its grant counts at age 0.
+GROUP = "(('x' || left(md5(member_id), 8))::bit(32)::bigint %% %(groups)s)"
+"""A member's group, by a hash that is the same for ever: it has nothing to do with what members do."""
 
-    Lots with a restore or a reversal out of expired are followed one by one: a restore undoes the latest capture, and a
-    reversal turns an expiry into a reversal at the expiry's age.
+_LOT = f"""
+lot AS MATERIALIZED (
+    SELECT shard, lot, {GROUP} AS member_group, min(occurred_at) FILTER (WHERE debit = 'issued') AS granted_at,
+           sum(outstanding) AS points, bool_or(debit IN ('spent', 'expired')) AS is_returned
+    FROM movement GROUP BY shard, lot, member_id
+)
+"""
+
+
+def lot_ages(of: Frame) -> list[LotAges]:
+    """Return by group of members how the points of all lots left, by local dates; groups without lots are left out.
+
+    A movement before its lot's grant counts at age 0. Lots with a restore or a reversal out of expired are followed one
+    by one: a restore undoes the latest capture, and a reversal turns an expiry into a reversal at the expiry's age.
     """
-    ages = LotAges()
     if of.rolled:
+        ages = LotAges()
         for age, way, points in rolled.ages_left(of):
             ages.left[way][age] = points
         ages.outstanding.update(rolled.ages_outstanding(of))
-        return ages
-    for kind, age, way, points in of.rows(
+        return [ages]
+    groups: dict[int, LotAges] = defaultdict(LotAges)
+    for group, kind, age, way, points in of.rows(
         f"""
-        WITH movement AS NOT MATERIALIZED ({MOVEMENTS}), lot AS MATERIALIZED (
-            SELECT shard, lot, min(occurred_at) FILTER (WHERE debit = 'issued') AS granted_at,
-                   sum(outstanding) AS points, bool_or(debit IN ('spent', 'expired')) AS is_returned
-            FROM movement GROUP BY shard, lot
-        )
-        SELECT 'left', greatest(0, {of.day("m.occurred_at")} - {of.day("l.granted_at")}) AS age, {WAYS_OUT} AS way,
-               sum(m.amount)
+        WITH movement AS NOT MATERIALIZED ({MOVEMENTS}), {_LOT}
+        SELECT l.member_group, 'left', greatest(0, {of.day("m.occurred_at")} - {of.day("l.granted_at")}) AS age,
+               {WAYS_OUT} AS way, sum(m.amount)
         FROM movement m JOIN lot l USING (shard, lot)
-        WHERE {WAYS_OUT} IS NOT NULL AND l.granted_at IS NOT NULL AND NOT l.is_returned GROUP BY 2, 3
+        WHERE {WAYS_OUT} IS NOT NULL AND l.granted_at IS NOT NULL AND NOT l.is_returned GROUP BY 1, 3, 4
         UNION ALL
-        SELECT 'outstanding', {of.day("%(cut)s")} - {of.day("granted_at")}, NULL, sum(points)
-        FROM lot WHERE granted_at IS NOT NULL AND points <> 0 GROUP BY 2
-        """
+        SELECT member_group, 'outstanding', {of.day("%(cut)s")} - {of.day("granted_at")} AS age, NULL, sum(points)
+        FROM lot WHERE granted_at IS NOT NULL AND points <> 0 GROUP BY 1, 3
+        """,
+        groups=GROUPS,
     ):
-        by_age = ages.outstanding if kind == "outstanding" else ages.left[way]
+        by_age = groups[group].outstanding if kind == "outstanding" else groups[group].left[way]
         by_age[age] += int(points)
 
-    for moves in _returned(of):
+    for group, moves in _returned(of):
         for way, age, points in left_in_the_end(moves):
-            ages.left[way][age] += points
+            groups[group].left[way][age] += points
+    return [groups[group] for group in sorted(groups)]
+
+
+def together(groups: Iterable[LotAges]) -> LotAges:
+    """Return the points of all groups."""
+    ages = LotAges()
+    for group in groups:
+        ages.add(group)
     return ages
 
 
-def _returned(of: Frame) -> Iterable[list[Move]]:
-    """Yield the movements of each lot with a restore or a reversal out of expired, in the order of the log."""
+def _returned(of: Frame) -> Iterable[tuple[int, list[Move]]]:
+    """Yield each lot with a restore or a reversal out of expired: its member's group, and its moves as in the log."""
     rows = of.rows(
         f"""
-        WITH movement AS NOT MATERIALIZED ({MOVEMENTS}), lot AS ({LOTS})
-        SELECT m.shard, m.lot, m.way, greatest(0, {of.day("m.occurred_at")} - {of.day("l.granted_at")}), m.amount
+        WITH movement AS NOT MATERIALIZED ({MOVEMENTS}), {_LOT}
+        SELECT l.member_group, m.shard, m.lot, m.way,
+               greatest(0, {of.day("m.occurred_at")} - {of.day("l.granted_at")}), m.amount
         FROM movement m JOIN lot l USING (shard, lot)
-        WHERE m.way IS NOT NULL AND (m.shard, m.lot) IN (
-            SELECT shard, lot FROM movement WHERE debit IN ('spent', 'expired')
-        )
+        WHERE m.way IS NOT NULL AND l.is_returned AND l.granted_at IS NOT NULL
         ORDER BY m.shard, m.lot, m.pos
-        """
+        """,
+        groups=GROUPS,
     )
-    for _, of_lot in groupby(rows, lambda row: (row[0], bytes(row[1]))):
-        yield [Move(way, age, points) for _, _, way, age, points in of_lot]
+    for (group, _, _), of_lot in groupby(rows, lambda row: (row[0], row[1], bytes(row[2]))):
+        yield group, [Move(way, age, points) for _, _, _, way, age, points in of_lot]
 
 
 def left_in_the_end(moves: Iterable[Move]) -> list[Move]:

@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from operations.report.arithmetic import reserving
 from operations.report.arithmetic.lot_hazards import hazards
+from operations.report.arithmetic.resampling import GROUPS_MIN, LEVEL, REPLICATES, intervals
 from operations.report.liability import activity
-from operations.report.liability.lot_ages import EXPIRED, REDEEMED, REVERSED, LotAges, lot_ages
+from operations.report.liability.lot_ages import EXPIRED, REDEEMED, REVERSED, lot_ages, together
 from operations.report.money import cost_of
 from operations.report.periods import Every, name_of
 from operations.report.redemption.vintages import run_off, vintage_cells, vintages, whole_until
 from operations.report.split import UNKNOWN
+from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from fractions import Fraction
 
     from operations.report.arithmetic.lot_hazards import Hazards, Leaving
+    from operations.report.arithmetic.resampling import Intervals
     from operations.report.arithmetic.reserving import Ladder
     from operations.report.frame import Frame
+    from operations.report.liability.lot_ages import LotAges
     from operations.report.redemption.vintages import Vintage
 
 METHODS = ("M1", "M2", "M3", "M4", "M5")
@@ -42,6 +46,9 @@ class Estimate:
     workings: dict[str, Any] | None = None
     """The inputs and steps behind the numbers, as the report prints them."""
 
+    intervals: Intervals | None = None
+    """How far `rate` and `expected` may be off."""
+
 
 def estimates(of: Frame) -> dict[str, Estimate]:
     """Return what each method says of the points outstanding at the cut, as known."""
@@ -55,10 +62,11 @@ def estimates(of: Frame) -> dict[str, Estimate]:
     by_age = [_vintage(each, tuple(each.redeemed_by_age(whole_until(of)))) for each in known]
 
     # M1 and M3 say which rate M4 expects beforehand
-    closed, ages = _run_off(known, at_once), lot_ages(of)
+    closed, groups = _run_off(known, at_once), lot_ages(of)
+    ages = together(groups)
     leaving = ages.leaving()
     found = hazards(leaving)
-    hazard = _lot_hazards(ages, leaving, found)
+    hazard = _lot_hazards(ages, leaving, found, _intervals(of, groups, ages))
     expected_rate, rate_of = (hazard.rate, "M3") if closed.rate is None else (closed.rate, "M1")
     of.notes.append(f"M4 expects the rate of {rate_of} beforehand (rho_0)")
     if closed.rate is None:
@@ -111,6 +119,19 @@ def methods(said: dict[str, Estimate], outstanding: int, cost: Fraction | None) 
             "expected_redemptions": outstanding / 100,
             "liability_at_cost": cost_of(outstanding / 100, cost),
         },
+        "interval": {name: _interval(each.intervals, cost) for name, each in said.items() if each.intervals},
+    }
+
+
+def _interval(found: Intervals, cost: Fraction | None) -> dict[str, Any]:
+    """Return between which numbers a method's estimates lie, as the report prints it."""
+    return {
+        "level": LEVEL,
+        "replicates": REPLICATES,
+        "groups": found.groups,
+        "urr": found.rate._asdict(),
+        "expected_redemptions": found.expected._asdict(),
+        "liability_at_cost": {bound: cost_of(points, cost) for bound, points in found.expected._asdict().items()},
     }
 
 
@@ -157,7 +178,19 @@ def _ladder_workings(
     }
 
 
-def _lot_hazards(ages: LotAges, leaving: Sequence[Leaving], found: Hazards) -> Estimate:
+def _intervals(of: Frame, groups: Sequence[LotAges], ages: LotAges) -> Intervals | None:
+    """Return how far M3 may be off; None, with a note, without numpy or with points of too few members."""
+    try:
+        found = intervals([group.leaving() for group in groups], ages.outstanding)
+    except InputError as error:
+        of.notes.append(f"M3 has no interval: {error}")
+        return None
+    if found is None:
+        of.notes.append(f"M3 has no interval: fewer than {GROUPS_MIN} members have had points")
+    return found
+
+
+def _lot_hazards(ages: LotAges, leaving: Sequence[Leaving], found: Hazards, intervals: Intervals | None) -> Estimate:
     """M3: a lot goes on as points of its age in days left before it, one way or the other."""
     outstanding = sum(ages.outstanding.values())
     # an exact sum does not depend on the order of rows, so the same question has the same answer to the last digit
@@ -174,4 +207,5 @@ def _lot_hazards(ages: LotAges, leaving: Sequence[Leaving], found: Hazards) -> E
             "expected_redemptions": expected,
             "urr_of_outstanding": expected / outstanding if outstanding else None,
         },
+        intervals,
     )

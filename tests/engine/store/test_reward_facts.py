@@ -20,7 +20,7 @@ from operations.replay.generations import discard
 from operations.replay.run import Request, replay
 from operations.report.catalogue import report
 from operations.report.frame import Asked, frame
-from operations.report.liability.lot_ages import lot_ages
+from operations.report.liability.lot_ages import lot_ages, together
 from operations.rows import dictionaries
 from projections.runner import finish
 from tests.engine.history.test_cohort_versions import COHORTS
@@ -128,7 +128,7 @@ def test_lots_leave_at_the_ages_of_the_estimate(
 ) -> None:
     url = request.getfixturevalue("shop_url" if is_shop else "rich_url")
     with snapshot(url) as cursor:
-        left = lot_ages(frame(cursor, AFTER_ALL)).left
+        left = together(lot_ages(frame(cursor, AFTER_ALL))).left
     expected = {
         (way, age): points
         for way, short in (("redeemed", "red"), ("expired", "exp"), ("reversed", "rev"))

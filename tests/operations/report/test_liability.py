@@ -146,6 +146,7 @@ def test_each_method_says_what_its_formula_says_of_numbers_by_hand(books: str) -
     assert found["expected_redemptions"] == pytest.approx(expected)
     assert found["liability_at_cost"] == pytest.approx(cost)
     assert found["one_point"] == {"expected_redemptions": 1.45, "liability_at_cost": 0.725}
+    assert found["interval"] == {}  # of six members
 
 
 def test_by_activity_points_of_members_who_may_have_left_count_less(books: str) -> None:
