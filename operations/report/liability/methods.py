@@ -49,6 +49,9 @@ class Estimate:
     intervals: Intervals | None = None
     """How far `rate` and `expected` may be off."""
 
+    hazards: Hazards | None = None
+    """How points leave their lots by age; of M3 alone."""
+
 
 def estimates(of: Frame) -> dict[str, Estimate]:
     """Return what each method says of the points outstanding at the cut, as known."""
@@ -208,4 +211,5 @@ def _lot_hazards(ages: LotAges, leaving: Sequence[Leaving], found: Hazards, inte
             "urr_of_outstanding": expected / outstanding if outstanding else None,
         },
         intervals,
+        found,
     )

@@ -10,6 +10,7 @@ from operations.report.liability.methods import estimates, methods
 from operations.report.liability.money import in_money
 from operations.report.liability.outcomes import outcomes, recorded
 from operations.report.liability.roll_forward import does_not_close, roll_forward
+from operations.report.liability.sales import METHOD, deferral
 from operations.report.money import cost_per_point, price_per_point
 from operations.report.periods import ALL
 
@@ -24,13 +25,14 @@ def liability(of: Frame) -> dict[str, Any]:
     decided = closed.closes(of.cursor, of.known_at, of.zone)
     cost = cost_per_point(of)
     rolled = roll_forward(of, decided, cost)
-    said = estimates(of)
+    said, at_closes, price = estimates(of), recorded(of), price_per_point(of)
     return {
         "roll_forward": rolled,
         "ageing": ageing(of, decided),
         "methods": methods(said, rolled[ALL]["closing_gross"], cost),
         "estimates": outcomes(of, decided),
-        "money": in_money(of, decided, recorded(of), rolled, price_per_point(of)),
+        "money": in_money(of, decided, at_closes, rolled, price),
+        "deferral": deferral(of, decided, at_closes, said[METHOD], price),
     }
 
 
