@@ -142,18 +142,19 @@ def chain_ladder(frames: Frames) -> dict[str, Any]:
 
 
 def campaigns(frames: Frames, orders: Orders) -> dict[str, Any]:
-    """Return what each campaign gave, what became of it, and the orders that it gave something for."""
+    """Return what each campaign gave, what became of it, and the orders that it gave something for; `all` has each."""
     table, paid = lots(frames), frames.rewards[frames.rewards["type"].isin(GRANTS)]
     bought = orders.orders.set_index("event_id")
+    names = sorted(paid["campaign"].dropna().unique())
     rows: dict[str, Any] = {}
-    for name, group in table[table["campaign"].notna()].groupby("campaign"):
+    for name, of in {**{name: [name] for name in names}, "all": names}.items():
         # a referrer's reward names the friend's order by the event that was forwarded
-        sources = paid[paid["campaign"].eq(name)]["event_id"].str.replace(r"^forwarded:[^:]*:", "", regex=True)
+        sources = paid[paid["campaign"].isin(of)]["event_id"].str.replace(r"^forwarded:[^:]*:", "", regex=True)
         influenced = set(sources) & set(bought.index)
-        own = frames.points[frames.points["campaign"].eq(name)]
+        own, group = frames.points[frames.points["campaign"].isin(of)], table[table["campaign"].isin(of)]
         opened = own[own["type"].eq("points.granted")]
         taken = own[own["type"].eq("points.reversed") & ~own["reason"].eq("adjusted")]
-        rows[str(name)] = {
+        rows[name] = {
             "points_granted": int(opened["amount"].sum()),
             "points_earned": int(opened["amount"].sum() - taken["amount"].sum()),
             "points_redeemed": int(group["redeemed"].sum()), "points_expired": int(group["expired"].sum()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -28,7 +29,13 @@ class Year(NamedTuple):
 
     def data(self, name: str, **asked: Any) -> Any:
         """Return the data of a report."""
-        return report(self.url, name, Asked(**asked))["data"]
+        return data_of(self.url, name, Asked(**asked))
+
+
+@cache
+def data_of(database_url: str, name: str, asked: Asked) -> Any:
+    """Return the data of a report; several tests hold parts of the same one."""
+    return report(database_url, name, asked)["data"]
 
 
 def record(database_url: str, every_nth_household: int) -> Year:

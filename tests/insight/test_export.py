@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +19,7 @@ from operations.export.run import export
 from operations.report.catalogue import report
 from operations.report.frame import Asked
 from tests.insight.comparison import differences
+from tests.insight.recorded_year import data_of
 from tests.places import DOCS
 
 if TYPE_CHECKING:
@@ -123,15 +123,9 @@ def missing(rows: Any, of: Any, columns: int) -> Iterator[str]:
             yield name
 
 
-@cache
-def data_of(database_url: str, name: str) -> Any:
-    """Return the data of a report; several queries compute parts of the same one."""
-    return report(database_url, name, Asked())["data"]
-
-
 def compare(query: Query, database_url: str, connection: duckdb.DuckDBPyConnection) -> None:
     """Hold a query's answer to the report: every key of the answer, and no row of the report is missing in it."""
-    answer, data = query.answer(connection), data_of(database_url, query.report)
+    answer, data = query.answer(connection), data_of(database_url, query.report, Asked())
     assert answer
     assert list(differences(answer, data)) == []
     columns = sum(map(is_column, query.place))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from operations.report import frame
+from operations.report.alerts.thresholds import Thresholds
 from operations.report.catalogue import report
 from operations.report.frame import Asked
 from operations.report.periods import Every
-from tests.insight import points
+from tests.insight import costs, points, trial
 from tests.insight.comparison import differences
 
 if TYPE_CHECKING:
@@ -69,6 +70,29 @@ def test_rollups_say_what_the_logs_say(a_year: Year, every: Every, monkeypatch: 
     monkeypatch.setattr(frame, "why_logs", lambda *_: "the logs are asked for")
     for name, document in rolled.items():
         assert report(a_year.url, name, asked)["data"] == document["data"]
+
+
+def test_costs_and_budgets_of_campaigns(a_year: Year) -> None:
+    expected = costs.costs(a_year.frames, a_year.orders)
+    assert list(differences(expected, a_year.data("campaigns"))) == []
+    assert expected["shares"]["cost_gifts"] > 0
+    assert 0 < expected["baskets"]["cost_committed"] < expected["baskets"]["cost_face"]
+
+
+def test_the_experiment(a_year: Year) -> None:
+    expected = trial.experiment(a_year.frames, a_year.orders)
+    assert list(differences(expected, a_year.data("experiments")["tried"])) == []
+    assert min(arm["n"] for arm in expected["arms"].values()) > 30
+    assert expected["cuped"]["theta"] != 0
+
+
+def test_alerts(a_year: Year) -> None:
+    least = 100
+    thresholds = Thresholds(refunds=1, referrals=1, refusals=1, refusals_factor=1.0, budget_days=0, incentives=least)
+    found = a_year.data("alerts", days=200, thresholds=thresholds)["alerts"]
+    expected = costs.alerts(a_year.frames, a_year.orders, 200, least)
+    assert list(differences(expected, found)) == []
+    assert len({row["alert"] for row in expected}) >= 3
 
 
 def test_the_liability_closes_for_every_month(a_year: Year) -> None:

@@ -36,7 +36,9 @@ schema: guerdon/1
 programme: insight
 timezone: America/New_York
 currency: USD
-points: {validity: 90d, liability_per_point: 0.01}
+points: {validity: 90d, liability_per_point: 0.01, price: 0.02}
+costs: {gift: {mug: 3.20}, coupon: {free-coffee: 1.50}}
+margin: 1%
 refunds: {window: 90d}
 tiers:
   metric: spent
@@ -64,7 +66,7 @@ rules:
 - id: tried
   on: purchase
   campaign: trial
-  cohort: {salt: trial-1, treat: 50%}
+  cohort: {salt: trial-1, treat: 50%, planned: 2000}
   when: {purchase.channel: web}
   give: [{points: 3}]
 - id: friend
@@ -78,6 +80,7 @@ rules:
   when: {items: {some: {category: COFFEE}}}
   give: [{coupon: {template: free-coffee, valid: 30d}}]
   limits: [{times: 1, per: member, every: month}]
+- {id: thanks, on: share, campaign: shares, give: [{gift: mug}], limits: [{times: 1, per: member, every: month}]}
 - id: asked
   on: activity
   campaign: surveys

@@ -27,5 +27,6 @@ WITH moved AS (
 SELECT campaign, coalesce(points_granted, 0) AS points_granted, coalesce(points_earned, 0) AS points_earned,
        coalesce(points_redeemed, 0) AS points_redeemed, coalesce(points_expired, 0) AS points_expired,
        coalesce(orders, 0) AS orders_influenced, coalesce(net, 0) AS revenue_influenced
-FROM moved FULL JOIN ordered USING (campaign)
+FROM (SELECT campaign FROM given UNION SELECT 'all') LEFT JOIN moved USING (campaign)
+LEFT JOIN ordered USING (campaign)
 ORDER BY campaign;
