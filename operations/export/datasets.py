@@ -70,6 +70,7 @@ DATASETS = (
     Dataset("redemption"),
     Dataset("cohort", time="entered_at"),
     Dataset("member_day", time=None),
+    Dataset("programme_version", time=None),
     Dataset("rule", time=None, is_of_generation=False),
     Dataset("close", time=None, is_of_generation=False),
     Dataset("estimate", time=None, is_of_generation=False),

@@ -1,6 +1,9 @@
 -- engagement: PERIOD
-WITH redemption AS (
-    -- requests to redeem leave movements, or a refusal that no rule has made; refunds restore what paid for the order
+WITH asked AS (
+    -- a request to redeem is the first of its redemption, or leaves movements, or a refusal that no rule has made;
+    -- refunds restore what paid for the order
+    SELECT member_id, occurred_at FROM redemption
+    UNION ALL
     SELECT member_id, occurred_at FROM reward_event ANTI JOIN refund USING (shard, seq)
     WHERE type SIMILAR TO '(points|cash)\.(reserved|captured|restored)'
        OR type SIMILAR TO '(points|cash)\.voided' AND reason IS NULL
@@ -12,7 +15,7 @@ WITH redemption AS (
     SELECT member_id, occurred_at FROM purchase
     UNION ALL SELECT member_id, occurred_at FROM activity
     UNION ALL SELECT member_id, occurred_at FROM share
-    UNION ALL SELECT member_id, occurred_at FROM redemption
+    UNION ALL SELECT member_id, occurred_at FROM asked
 ), referring AS (
     SELECT member_id, occurred_at FROM share
     UNION ALL SELECT owner_id, occurred_at FROM touch

@@ -29,6 +29,14 @@ CREATE TABLE referral AS SELECT *
 FROM read_parquet(getvariable('folder') || '/referral/**/*.parquet')
 WHERE attributed_at < getvariable('cut') AND status <> 'rejected';
 
+CREATE TABLE redemption AS SELECT * EXCLUDE (month)
+FROM read_parquet(getvariable('folder') || '/redemption/**/*.parquet') WHERE occurred_at < getvariable('cut');
+
+CREATE TABLE cohort AS SELECT * EXCLUDE (month)
+FROM read_parquet(getvariable('folder') || '/cohort/**/*.parquet') WHERE entered_at < getvariable('cut');
+
+CREATE TABLE rule AS SELECT * FROM read_parquet(getvariable('folder') || '/rule/**/*.parquet');
+
 -- each movement of points, and what it adds to what members earned, burned, let lapse, have and owe
 CREATE TABLE movement AS
 SELECT shard, pos, lot, member_id, campaign, type, reason, occurred_at, expires_at, amount, debit,
