@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ import pandas as pd
 from tests.insight.points import chain_ladder, lots, redemption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tests.insight.frames import Frames
     from tests.insight.orders import Orders
@@ -54,8 +56,10 @@ def leaving(frames: Frames) -> Leaving:
 
     # lots of which nothing came back need no second look
     came_back = moves["lot"].isin(moves[moves["debit"].isin(["spent", "expired"])]["lot"])
-    followed = [_followed(lot, of_lot) for lot, of_lot in moves[came_back].groupby("lot")]
-    left = pd.concat([moves[~came_back][["lot", "way", "age", "amount"]], *followed]).astype({"age": int})
+    of_lots = groupby(moves[came_back].sort_values(["lot", "pos"]).itertuples(), attrgetter("lot"))
+    followed = [row for lot, of_lot in of_lots for row in _followed(lot, of_lot)]
+    columns = ["lot", "way", "age", "amount"]
+    left = pd.concat([moves[~came_back][columns], pd.DataFrame(followed, columns=columns)]).astype({"age": int})
     left["member_id"] = left["lot"].map(table["member_id"])
 
     still = table[table["outstanding"] > 0].rename(columns={"outstanding": "amount"})
@@ -63,9 +67,10 @@ def leaving(frames: Frames) -> Leaving:
     return Leaving(left, still[["member_id", "month", "age", "amount"]])
 
 
-def _followed(lot: str, moves: pd.DataFrame) -> pd.DataFrame:
+def _followed(lot: str, moves: Iterable[Any]) -> Iterator[tuple[str, str, int, int]]:
+    """Yield how the points of a lot left for good: the lot, the way, the age and the points."""
     stacks: dict[str, list[list[int]]] = {"spent": [], "expired": [], "gone": []}
-    for move in moves.itertuples():
+    for move in moves:
         if move.debit not in ("spent", "expired"):
             stacks[move.way].append([move.age, move.amount])
             continue
@@ -80,8 +85,9 @@ def _followed(lot: str, moves: pd.DataFrame) -> pd.DataFrame:
             if not stack[-1][1]:
                 stack.pop()
             amount -= part
-    rows = [(lot, way, age, amount) for way, stack in stacks.items() for age, amount in stack]
-    return pd.DataFrame(rows, columns=["lot", "way", "age", "amount"]).astype({"age": int, "amount": int})
+    for way, stack in stacks.items():
+        for age, amount in stack:
+            yield lot, way, age, amount
 
 
 def curve(left: pd.DataFrame, outstanding: pd.DataFrame) -> Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -52,13 +53,22 @@ class Frames:
         rows["occurred_at"] = pd.to_datetime(rows["occurred_at"], utc=True)
         rows["expires_at"] = pd.to_datetime(rows["expires_at"], utc=True)
         rows["amount"] = rows["amount"].astype("int64")
-        rows = _dated(rows)
-        self.rewards = rows[rows["day"] < cut]  # ticks have moved clocks beyond the cut
-        self.points = self.rewards[self.rewards["unit"].eq("points") & self.rewards["debit"].notna()].copy()
+        self.log = _dated(rows)
+        self._read(self.log[self.log["day"] < cut])  # ticks have moved clocks beyond the cut
+
+    def _read(self, rewards: pd.DataFrame) -> None:
+        self.rewards = rewards
+        self.points = rewards[rewards["unit"].eq("points") & rewards["debit"].notna()].copy()
         for account in ACCOUNTS:
             self.points[account] = self.points["amount"] * (
                 self.points["credit"].eq(account).astype(int) - self.points["debit"].eq(account).astype(int)
             )
+
+    def to_the_end(self) -> Frames:
+        """Return the same with the whole log, as views show it: also what came due after the cut."""
+        whole = copy(self)
+        whole._read(self.log)  # noqa: SLF001  of the same class
+        return whole
 
     @property
     def months(self) -> list[pd.Period]:
