@@ -52,14 +52,17 @@ class BgNbd:
         Raises:
             ArithmeticError: the series does not converge, as `ahead` is a million times longer than all before it.
         """
+        r, b = self.r, self.b
         a = self.a if abs(self.a - 1) > 1e-6 else 1 + 1e-6  # the formula divides by a - 1; the mean does not jump there
-        z = ahead / (self.alpha + age + ahead)
+        z, c = ahead / (self.alpha + age + ahead), a + b + x - 1
 
-        # Euler's transformation of the published formula: its powers stay small for customers with hundreds of orders
-        c = a + self.b + x - 1
-        series = hyp2f1(a + self.b - 1 - self.r, a - 1, c, z)
-        kept: float = (1 - z) ** (a - 1)
-        return c / (a - 1) * (1 - kept * series) * self.alive(x, t_x, age)
+        # of the published series and Euler's transformation of it, the one whose terms stay small: the latter for
+        # customers with hundreds of orders, the former for a population that hardly leaves
+        if abs((a + b - 1 - r) * (a - 1)) < (r + x) * (b + x):
+            series: float = (1 - z) ** (a - 1) * hyp2f1(a + b - 1 - r, a - 1, c, z)
+        else:
+            series = (1 - z) ** (r + x) * hyp2f1(r + x, b + x, c, z)
+        return c / (a - 1) * (1 - series) * self.alive(x, t_x, age)
 
 
 @dataclass(frozen=True, slots=True)

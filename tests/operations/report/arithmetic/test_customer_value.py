@@ -75,6 +75,20 @@ def test_a_customer_of_a_thousand_orders_overflows_nothing() -> None:
     assert 0 <= PUBLISHED.alive(1_000, 1, 3_650) < 1e-300
 
 
+@pytest.mark.parametrize("x", [0, 3, 60, 300])
+def test_a_population_that_hardly_leaves_buys_as_one_that_never_does(x: int) -> None:
+    """With a and b this great every order is the last with a chance of 1 in 70: the fit of a year of groceries."""
+    model = BgNbd(r=1.443, alpha=1.502, a=1.44e5, b=9.844e6)
+    t_x, age, ahead = 0.9 * 39.0 if x else 0.0, 39.0, 13.0
+    found = model.expected_days(x, t_x, age, ahead)
+    leaves, rate = model.a / (model.a + model.b), (model.r + x) / (model.alpha + age)
+
+    # the mean of (1 - exp(-leaves * rate * ahead)) / leaves over rates that are spread as a gamma distribution
+    shrunk = ((model.alpha + age) / (model.alpha + age + leaves * ahead)) ** (model.r + x)
+    assert found == pytest.approx((1 - shrunk) / leaves * model.alive(x, t_x, age), rel=1e-3)
+    assert found < rate * ahead
+
+
 @given(st.floats(-3, 30), st.floats(-3, 30), st.floats(0.1, 60), st.floats(0, 0.9))
 def test_the_hypergeometric_series_is_scipys(a: float, b: float, c: float, z: float) -> None:
     oracle = special.hyp2f1(a, b, c, z)
