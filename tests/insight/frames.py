@@ -43,13 +43,16 @@ class Frames:
                 FROM guerdon.reward_event ORDER BY shard, pos
                 """
             )
-            names = (
-                "shard", "pos", "seq", "type", "member_id", "unit", "amount", "debit", "credit", "key", "lot", "item",
-                "rule_id", "campaign", "order_id", "event_id", "reason", "occurred_at", "expires_at",
-            )  # fmt: skip
-            rows = pd.DataFrame(cursor.fetchall(), columns=list(names))
+            read = cursor.fetchall()
             cursor.execute("SELECT code, member_id FROM guerdon.member_code")
             self.owners = dict(cursor.fetchall())
+
+        # outside the transaction, which may not stand idle for as long as this takes for a whole year
+        names = (
+            "shard", "pos", "seq", "type", "member_id", "unit", "amount", "debit", "credit", "key", "lot", "item",
+            "rule_id", "campaign", "order_id", "event_id", "reason", "occurred_at", "expires_at",
+        )  # fmt: skip
+        rows = pd.DataFrame(read, columns=list(names))
         rows["occurred_at"] = pd.to_datetime(rows["occurred_at"], utc=True)
         rows["expires_at"] = pd.to_datetime(rows["expires_at"], utc=True)
         rows["amount"] = rows["amount"].astype("int64")
