@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +24,9 @@ class Buying:
         self.cut = frames.cut
         days = orders.orders.groupby(["member_id", "day"], as_index=False)["net"].sum()
         self.days = days[days["net"] > 0]
+        self.histories = cache(self._histories)  # a search asks thousands of times
 
-    def histories(self, until: pd.Timestamp) -> pd.DataFrame:
+    def _histories(self, until: pd.Timestamp) -> pd.DataFrame:
         """Return a row a member: the days with orders less one, and in weeks the time of the last one and the age."""
         days = self.days[self.days["day"] < until].groupby("member_id")["day"].agg(["min", "max", "count"])
         week = pd.Timedelta(weeks=1)

@@ -36,7 +36,7 @@ def members(frames: Frames, orders: Orders) -> pd.DataFrame:
     is_since = same | (own["at"] > own["entry_at"])
     table["y"] = own[is_since].groupby("member_id")["net"].sum()
     table["x"] = own[~is_since].groupby("member_id")["net"].sum()
-    table["refunded"] = own[is_since].groupby("member_id")[["amount", "net"]].sum().diff(axis=1)["net"] * -1
+    table["refunded"] = (own["amount"] - own["net"])[is_since].groupby(own["member_id"]).sum()
 
     # what the log says of them since
     log_ = frames.rewards[frames.rewards["member_id"].isin(table.index)].join(

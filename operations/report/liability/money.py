@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from operations.report.liability.outcomes import Said
 
 METHOD = "M3"
-"""The method whose estimate at a close is the liability in money."""
+"""The method whose estimate at a close is the liability in money, and whose rate splits the price of sales."""
 
 
 def in_money(

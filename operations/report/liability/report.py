@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from operations.report.liability import closes as closed
 from operations.report.liability.ageing import ageing
 from operations.report.liability.methods import estimates, methods
-from operations.report.liability.money import in_money
+from operations.report.liability.money import METHOD, in_money
 from operations.report.liability.outcomes import outcomes, recorded
 from operations.report.liability.roll_forward import does_not_close, roll_forward
-from operations.report.liability.sales import METHOD, deferral
+from operations.report.liability.sales import deferral
 from operations.report.money import cost_per_point, price_per_point
 from operations.report.periods import ALL
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from operations.report.arithmetic.deferral import deferred, recognised
 from operations.report.arithmetic.lot_hazards import hazards
+from operations.report.liability.money import METHOD
 from operations.report.movements import BURNED, MOVES, entered
 from operations.report.orders import ORDERS
 from operations.report.periods import ALL, Every
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from operations.report.liability.closes import Closes
     from operations.report.liability.methods import Estimate
     from operations.report.liability.outcomes import Said
-
-METHOD = "M3"
-"""The method whose rate splits the price, and which says how many of the points will still be redeemed."""
 
 _SOLD = f"""
 {ORDERS}, sold AS (
