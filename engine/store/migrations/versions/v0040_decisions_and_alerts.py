@@ -12,7 +12,7 @@ from engine.store.migrations.sql_files import functions_in
 from engine.store.programmes import budgets_document, costs_document
 
 revision = "0040"
-down_revision = "0036"
+down_revision = "0039"
 
 DECISIONS = """
 CREATE TABLE guerdon.experiment_decision (
