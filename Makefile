@@ -7,7 +7,7 @@ PROCESSES ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-FOLDERS := schemas engine projections operations consumers cli bench tests
+FOLDERS := schemas engine projections operations consumers api cli bench tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick lint format bench chaos soak up down lock clean

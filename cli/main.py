@@ -13,7 +13,22 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli import analyst, archive, bench, demo, export, operate, programme, psql, services, simulate, why, worker
+from cli import (
+    analyst,
+    archive,
+    bench,
+    demo,
+    export,
+    key,
+    operate,
+    programme,
+    psql,
+    serve,
+    services,
+    simulate,
+    why,
+    worker,
+)  # fmt: skip
 from cli.intake import events, quarantine, rewards
 from cli.member import adjust, member, referral
 from cli.replay import backtest, difference, generations
@@ -36,8 +51,8 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, programme, events, simulate, member, psql, analyst, operate, quarantine, why, adjust,
-    referral, rewards, generations, difference, backtest, report, experiment, close, archive, export,
+    demo, services, worker, serve, programme, events, simulate, member, psql, analyst, key, operate, quarantine, why,
+    adjust, referral, rewards, generations, difference, backtest, report, experiment, close, archive, export,
     bench,
 )  # fmt: skip
 

@@ -38,19 +38,35 @@ def member_as_of(
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with snapshot(database_url) as cursor:
-        known_at, as_of = one(
-            cursor,
-            """
-            SELECT known_at, coalesce(to_timestamp(%s / 1000.0), known_at)
-            FROM (SELECT coalesce(to_timestamp(%s / 1000.0), now()) AS known_at) k
-            """,
-            (as_of_ms, known_at_ms),
-        )
-        question = {"member": member_id, "as_of": as_of, "known_at": known_at, "within": expiring_within_s}
-        try:
-            answer = _answer(cursor, question)
-        except ObjectNotInPrerequisiteState as error:
-            raise AnswerIsNo(f"{error.diag.message_primary}; {error.diag.message_hint}") from error
+        return balances_as_of(cursor, member_id, as_of_ms, known_at_ms, expiring_within_s=expiring_within_s)
+
+
+def balances_as_of(
+    cursor: Cursor,
+    member_id: str,
+    as_of_ms: int | None,
+    known_at_ms: int | None,
+    *,
+    expiring_within_s: int = EXPIRING_WITHIN_S,
+) -> dict[str, Any]:
+    """Return the same as `member_as_of`, read by `cursor`.
+
+    Raises:
+        AnswerIsNo: nothing of this member was known then, or the generation that was live is gone.
+    """
+    known_at, as_of = one(
+        cursor,
+        """
+        SELECT known_at, coalesce(to_timestamp(%s / 1000.0), known_at)
+        FROM (SELECT coalesce(to_timestamp(%s / 1000.0), now()) AS known_at) k
+        """,
+        (as_of_ms, known_at_ms),
+    )
+    question = {"member": member_id, "as_of": as_of, "known_at": known_at, "within": expiring_within_s}
+    try:
+        answer = _answer(cursor, question)
+    except ObjectNotInPrerequisiteState as error:
+        raise AnswerIsNo(f"{error.diag.message_primary}; {error.diag.message_hint}") from error
 
     if not answer["balances"] and answer["tier"] is None:
         raise AnswerIsNo(

@@ -41,31 +41,41 @@ def member(
         AnswerIsNo: no event of this member was ever recorded.
         ServiceUnreachable: PostgreSQL does not answer.
     """
-    shard = shard_of(member_id)
     with snapshot(database_url) as cursor:
-        # the log and the views as of one instant
-        last_event = dictionaries(
-            cursor,
-            """
-            SELECT e.seq AS last_seq, e.occurred_at AS last_occurred_at, e.recorded_at AS last_recorded_at,
-                   e.kind::text AS last_type, e.event_id AS last_event_id
-            FROM guerdon.member_state m JOIN guerdon.source_event e USING (shard, seq)
-            WHERE m.shard = %s AND m.member_id = %s
-            """,
-            (shard, member_id),
+        return member_view(cursor, member_id, reward_events_max, expiring_within_s=expiring_within_s)
+
+
+def member_view(
+    cursor: Cursor, member_id: str, reward_events_max: int, *, expiring_within_s: int = EXPIRING_WITHIN_S
+) -> dict[str, Any]:
+    """Return the same as `member`, read by `cursor`: the log and the views as of one instant, where it has a snapshot.
+
+    Raises:
+        AnswerIsNo: no event of this member was ever recorded.
+    """
+    shard = shard_of(member_id)
+    last_event = dictionaries(
+        cursor,
+        """
+        SELECT e.seq AS last_seq, e.occurred_at AS last_occurred_at, e.recorded_at AS last_recorded_at,
+               e.kind::text AS last_type, e.event_id AS last_event_id
+        FROM guerdon.member_state m JOIN guerdon.source_event e USING (shard, seq)
+        WHERE m.shard = %s AND m.member_id = %s
+        """,
+        (shard, member_id),
+    )
+    if not last_event:
+        raise AnswerIsNo(
+            f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
         )
-        if not last_event:
-            raise AnswerIsNo(
-                f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
-            )
-        place = {"live": live_generation.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
-        events = dictionaries(cursor, LAST_REWARD_EVENTS, place)
-        views = _views(cursor, member_id, expiring_within_s)
+
+    place = {"live": live_generation.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
+    events = dictionaries(cursor, LAST_REWARD_EVENTS, place) if reward_events_max else []
     return {
         "member_id": member_id,
         "shard": shard,
         **last_event[0],
-        **views,
+        **_views(cursor, member_id, expiring_within_s),
         "reward_events": events,
     }
 

@@ -1,0 +1,77 @@
+"""Make the application that answers over HTTP."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from api import problems
+from api.problems import ProblemDocument
+from api.requests import HttpMetrics, Requests
+from api.routes import members, pages
+from api.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from operations.settings import Settings
+
+ROUTERS: tuple[APIRouter, ...] = (members.router,)
+"""Everything below `/v1`, in the order of the documentation."""
+
+DESCRIPTION = """
+Read members, the programme and reports. Times are RFC 3339 in UTC, money is in minor units of its currency. Ignore
+fields that you do not know: later releases add some. Every failure is a problem document (RFC 9457) with a `code`.
+"""
+
+
+def make(settings: Settings, metrics: HttpMetrics | None = None) -> FastAPI:
+    """Return the application; its sessions with the database are opened as they are needed."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="Guerdon", version=version("guerdon"), description=DESCRIPTION, lifespan=life, docs_url=None,
+        redoc_url=None, openapi_url=None,
+    )  # fmt: skip
+    app.state.service = service
+    app.state.metrics = metrics or HttpMetrics()
+    problems.install(app)
+
+    # the routes, and the pages that explain them
+    for router in (*ROUTERS, pages.router):
+        app.include_router(router)
+    _document_problems(app)
+
+    # whatever comes passes through here, from the outermost in
+    if settings.api_cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.api_cors_origins, allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "x-request-id"],
+            expose_headers=["etag", "link", "retry-after", "x-request-id"], max_age=600,
+        )  # fmt: skip
+    app.add_middleware(Requests, metrics=app.state.metrics)
+    return app
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Let the OpenAPI file have the problem document, to which every route refers."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        file = generate()
+        schemas = file.setdefault("components", {}).setdefault("schemas", {})
+        document = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(document.pop("$defs", {}))
+        schemas["ProblemDocument"] = document
+        return file
+
+    vars(app)["openapi"] = openapi  # as FastAPI's documentation does it

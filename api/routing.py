@@ -1,0 +1,79 @@
+"""Be the class of every route: read JSON of a bounded depth, and let callers keep what has not changed."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from api.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+DEPTH_MAX = 32
+
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+class BoundedRequest(Request):
+    """Read a body only if its lists and objects lie no deeper than DEPTH_MAX."""
+
+    async def body(self) -> bytes:
+        """Return the body.
+
+        Raises:
+            Problem: it lies deeper.
+        """
+        body = await super().body()
+        if depth(body) > DEPTH_MAX:
+            raise Problem("unreadable", f"lists and objects may lie {DEPTH_MAX} deep")
+        return body
+
+
+class Route(APIRoute):
+    """Answer reads with an `ETag`, and with 304 to who has that very answer already."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler, wrapped."""
+        handler = super().get_route_handler()
+
+        async def wrapped(request: Request) -> Response:
+            response = await handler(BoundedRequest(request.scope, request.receive))
+            return tagged(request, response) if request.method == "GET" else response
+
+        return wrapped
+
+
+def router(tag: str) -> APIRouter:
+    """Return a router for routes of one kind."""
+    return APIRouter(prefix="/v1", tags=[tag], route_class=Route)
+
+
+def tagged(request: Request, response: Response) -> Response:
+    """Return the response with the digest of its body as its `ETag`, or 304 where the caller names that."""
+    if response.status_code != 200 or not hasattr(response, "body"):
+        return response
+    tag = f'"{sha256(response.body).hexdigest()[:32]}"'
+    response.headers["etag"] = tag
+    known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or "*" in known:
+        kept = {name: response.headers[name] for name in ("etag", "link") if name in response.headers}
+        return Response(status_code=304, headers=kept)
+    return response
+
+
+def depth(body: bytes) -> int:
+    """Return how deep lists and objects of JSON lie in each other, if that may be more than DEPTH_MAX; else 0."""
+    if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
+        return 0  # those within texts only make it more: no body with so few is too deep
+    deepest = level = 0
+    for bracket in _BRACKETS.findall(_TEXTS.sub(b"", body)):
+        level += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, level)
+    return deepest

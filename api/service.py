@@ -1,0 +1,42 @@
+"""Hold what the routes share: the settings, sessions with the database, and who may call."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends, Request
+
+from api.access.caller import Callers
+from engine.store.database import connect
+from engine.store.session.pool import Pool
+
+if TYPE_CHECKING:
+    from operations.settings import Settings
+
+APPLICATION = "guerdon serve"
+ANSWERED_WITHIN = "10s"
+"""How long one statement may take while somebody waits for the answer over HTTP."""
+
+
+class Service:
+    """Hold what the routes share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.pool = Pool(
+            partial(connect, settings.database_url, application=APPLICATION, statement_max=ANSWERED_WITHIN)
+        )
+        self.callers = Callers(self.pool, settings.database_url, settings.api_requests_per_s)
+
+    def close(self) -> None:
+        """Close the sessions."""
+        self.pool.close()
+
+
+def _service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
+Shared = Annotated[Service, Depends(_service)]
+"""The parameter by which a route gets it."""
