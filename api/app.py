@@ -6,21 +6,23 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from api import problems
 from api.problems import ProblemDocument
 from api.requests import HttpMetrics, Requests
-from api.routes import members, pages
+from api.routes import members, pages, webhooks
 from api.service import Service
+from consumers.output.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from operations.settings import Settings
 
-ROUTERS: tuple[APIRouter, ...] = (members.router,)
+ROUTERS: tuple[APIRouter, ...] = (members.router, webhooks.router)
 """Everything below `/v1`, in the order of the documentation."""
 
 DESCRIPTION = """
@@ -30,12 +32,16 @@ fields that you do not know: later releases add some. Every failure is a problem
 
 
 def make(settings: Settings, metrics: HttpMetrics | None = None) -> FastAPI:
-    """Return the application; its sessions with the database are opened as they are needed."""
-    service = Service(settings)
+    """Return the application; while it runs, it delivers to webhooks. Sessions are opened as they are needed."""
+    service, metrics = Service(settings), metrics or HttpMetrics()
+
+    deliveries = Webhooks(settings, metrics.count_delivery)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        deliveries.start()
         yield
+        await to_thread.run_sync(deliveries.stop)
         service.close()
 
     app = FastAPI(
@@ -43,7 +49,7 @@ def make(settings: Settings, metrics: HttpMetrics | None = None) -> FastAPI:
         redoc_url=None, openapi_url=None,
     )  # fmt: skip
     app.state.service = service
-    app.state.metrics = metrics or HttpMetrics()
+    app.state.metrics = metrics
     problems.install(app)
 
     # the routes, and the pages that explain them

@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import Request
 
 from api import problems
@@ -40,6 +40,17 @@ class HttpMetrics:
             registry=self._registry,
         )
         self.under_way = Gauge("guerdon_http_requests_under_way", "Requests not answered yet.", registry=self._registry)
+
+        self._deliveries = Counter(
+            "guerdon_webhook_deliveries_total",
+            "Messages to webhooks, by what came of them: delivered or failed.",
+            ("endpoint", "outcome"),
+            registry=self._registry,
+        )
+
+    def count_delivery(self, webhook_id: str, outcome: str) -> None:
+        """Count a message to a webhook."""
+        self._deliveries.labels(webhook_id, outcome).inc()
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -26,6 +26,7 @@ from cli import (
     serve,
     services,
     simulate,
+    webhook,
     why,
     worker,
 )  # fmt: skip
@@ -51,9 +52,9 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, serve, programme, events, simulate, member, psql, analyst, key, operate, quarantine, why,
-    adjust, referral, rewards, generations, difference, backtest, report, experiment, close, archive, export,
-    bench,
+    demo, services, worker, serve, programme, events, simulate, member, psql, analyst, key, webhook, operate,
+    quarantine, why, adjust, referral, rewards, generations, difference, backtest, report, experiment, close, archive,
+    export, bench,
 )  # fmt: skip
 
 app = typer.Typer(

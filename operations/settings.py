@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     api_cors_origins: list[str] = Field(
         default_factory=list, description="origins of web pages that may call the API from a browser; none by default"
     )
+    webhook_allow_private: bool = Field(
+        default=False, description="whether webhooks may go to addresses inside the network, and over http"
+    )
     alert_refunds: int = Field(2, ge=1, description="returned orders of a member whose points were spent, to warn of")
     alert_referrals: int = Field(5, ge=1, description="members who name one referrer within an hour, to warn of")
     alert_refusals: int = Field(20, ge=1, description="refusals for one reason on a day, to warn of")

@@ -64,7 +64,7 @@ FOLDED = (
     "points_day", "projection_gap", "projection_streak", "shard_lock", "generation_switch", "topic_of_kind",
     "alembic_version", "use_lock", "kafka_place", "worker", "verified", "evaluating", "deciding_claims", "pseudonym",
     "fact_purchase", "fact_purchase_line", "fact_refund", "fact_activity", "fact_share", "fact_touch", "fact_signup",
-    "fact_redemption", "fact_member", "api_key",
+    "fact_redemption", "fact_member", "api_key", "webhook", "webhook_secret", "webhook_cursor",
 )  # fmt: skip
 """Tables that do not travel. They follow from the log or from the migrations, or concern this database alone: which
 generation was live before, which cluster is read, which workers run, who may call the API, and when the database was

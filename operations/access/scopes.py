@@ -20,6 +20,7 @@ class Scope(StrEnum):
     READ_REPORTS = "reports:read"
     SEND_EVENTS = "events:write"
     MAKE_MEMBER_TOKENS = "member-tokens:write"
+    MANAGE_WEBHOOKS = "webhooks:write"
 
 
 MEANINGS: dict[Scope, str] = {
@@ -28,6 +29,7 @@ MEANINGS: dict[Scope, str] = {
     Scope.READ_LOG: "read the log of reward events, members' ids included",
     Scope.READ_REPORTS: "read reports, which name no member",
     Scope.SEND_EVENTS: "send events",
+    Scope.MANAGE_WEBHOOKS: "see webhooks, make and remove them, change their secrets, pause, go on and send again",
     Scope.MAKE_MEMBER_TOKENS: "make short-lived tokens, each for one member",
 }
 """Each scope in words."""
