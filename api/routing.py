@@ -4,21 +4,51 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from api.problems import Problem
+from operations import audit
+from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from engine.store.audit_log import Entry
 
 DEPTH_MAX = 32
 
 _TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+BODY_SHOWN = 4_000
+"""The letters of a request's body that the audit log keeps."""
+
+
+class Begun(NamedTuple):
+    """Hold an entry of the audit log that has begun."""
+
+    database_url: str
+    entry: Entry
+    seq: int
+
+    def end(self, result: str, detail: str | None) -> None:
+        """Write down what came of it."""
+        audit.end(self.database_url, self.entry, self.seq, result, detail)
+
+
+class Audited:
+    """Hold the body of a request that is recorded; who calls begins the entry."""
+
+    def __init__(self, body: str) -> None:
+        self.body = body
+        self.begun: Begun | None = None
 
 
 class BoundedRequest(Request):
@@ -43,11 +73,32 @@ class Route(APIRoute):
         """Return the handler, wrapped."""
         handler = super().get_route_handler()
 
+        is_recorded = any(getattr(each.dependency, "is_recorded", False) for each in self.dependencies)
+
         async def wrapped(request: Request) -> Response:
-            response = await handler(BoundedRequest(request.scope, request.receive))
+            bounded = BoundedRequest(request.scope, request.receive)
+            response = await (recorded(bounded, handler) if is_recorded else handler(bounded))
             return tagged(request, response) if request.method == "GET" else response
 
         return wrapped
+
+
+async def recorded(request: Request, handler: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
+    """Answer a request whose caller `Needs` writes down in the audit log, and write down what came of it."""
+    body = await request.body()
+    request.scope["audited"] = audited = Audited(body.decode(errors="replace")[:BODY_SHOWN])
+    result, detail = "done", None
+    try:
+        return await handler(request)
+    except (Problem, InputError, AnswerIsNo, RequestValidationError) as error:
+        result, detail = "refused", str(error)
+        raise
+    except Exception as error:
+        result, detail = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if audited.begun is not None:
+            await to_thread.run_sync(audited.begun.end, result, detail)
 
 
 def router(tag: str) -> APIRouter:

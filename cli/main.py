@@ -16,6 +16,7 @@ import typer
 from cli import (
     analyst,
     archive,
+    audit,
     bench,
     demo,
     export,
@@ -53,8 +54,8 @@ UNREACHABLE = {
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
     demo, services, worker, serve, programme, events, simulate, member, psql, analyst, key, webhook, operate,
-    quarantine, why, adjust, referral, rewards, generations, difference, backtest, report, experiment, close, archive,
-    export, bench,
+    audit, quarantine, why, adjust, referral, rewards, generations, difference, backtest, report, experiment, close,
+    archive, export, bench,
 )  # fmt: skip
 
 app = typer.Typer(
@@ -66,6 +67,7 @@ app = typer.Typer(
 )
 for commands in COMMANDS:
     commands.register(app)
+audit.record_commands(app)
 
 
 def _print_version(is_asked: bool) -> None:

@@ -10,10 +10,13 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.problems import Problem
+from api.routing import Begun
 from engine.store import digest_secret
+from engine.store.audit_log import Entry
 from engine.store.database import transaction
+from operations import audit
 from operations.access import keys, member_tokens
-from operations.access.scopes import OF_A_MEMBER, Scope
+from operations.access.scopes import OF_A_MEMBER, RECORDED, Scope
 
 if TYPE_CHECKING:
     from engine.store.session.pool import Pool
@@ -134,6 +137,7 @@ class Needs:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self.is_recorded = scope in RECORDED
 
     def __call__(
         self, request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
@@ -150,8 +154,24 @@ class Needs:
             )  # fmt: skip
         caller: Caller = request.app.state.service.callers.caller(given.credentials)
         request.scope["caller"] = caller
+        if self.is_recorded:
+            _begin(request, caller)
         if self.scope not in caller.scopes:
             raise Problem("forbidden", f"this needs the scope {self.scope}")
         if caller.member_id is not None and request.path_params.get("member_id", caller.member_id) != caller.member_id:
             raise Problem("forbidden", "this token is for another member")
         return caller
+
+
+def _begin(request: Request, caller: Caller) -> None:
+    """Write down who asks for what, before it is done; what cannot be written down is not done."""
+    audited = request.scope["audited"]
+    arguments = {**request.path_params, **request.query_params}
+    if audited.body:
+        arguments["body"] = audited.body
+    entry = Entry(
+        f"client:{caller.client}", f"{request.method} {request.scope['route'].path}", arguments, "begun",
+        on_behalf=request.headers.get("x-on-behalf-of", "")[:200] or None, request_id=request.scope["request_id"],
+    )  # fmt: skip
+    database_url = request.app.state.service.settings.database_url
+    audited.begun = Begun(database_url, entry, audit.begin(database_url, entry))

@@ -21,6 +21,7 @@ class Scope(StrEnum):
     SEND_EVENTS = "events:write"
     MAKE_MEMBER_TOKENS = "member-tokens:write"
     MANAGE_WEBHOOKS = "webhooks:write"
+    READ_AUDIT = "audit:read"
 
 
 MEANINGS: dict[Scope, str] = {
@@ -30,9 +31,13 @@ MEANINGS: dict[Scope, str] = {
     Scope.READ_REPORTS: "read reports, which name no member",
     Scope.SEND_EVENTS: "send events",
     Scope.MANAGE_WEBHOOKS: "see webhooks, make and remove them, change their secrets, pause, go on and send again",
+    Scope.READ_AUDIT: "read who did what",
     Scope.MAKE_MEMBER_TOKENS: "make short-lived tokens, each for one member",
 }
 """Each scope in words."""
+
+RECORDED = frozenset((Scope.MANAGE_WEBHOOKS, Scope.READ_AUDIT))
+"""The scopes of operators: each request that needs one is recorded in the audit log, refused ones too."""
 
 OF_A_MEMBER = frozenset((Scope.READ_MEMBERS, Scope.READ_PROGRAMME))
 """The scopes of a member's token: of members it reads that one only."""
