@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from api import problems
 from api.problems import ProblemDocument
 from api.requests import HttpMetrics, Requests
-from api.routes import audit, members, pages, webhooks
+from api.routes import audit, events, members, pages, webhooks
 from api.service import Service
 from consumers.output.webhooks import Webhooks
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     from operations.settings import Settings
 
-ROUTERS: tuple[APIRouter, ...] = (members.router, webhooks.router, audit.router)
+ROUTERS: tuple[APIRouter, ...] = (members.router, events.router, webhooks.router, audit.router)
 """Everything below `/v1`, in the order of the documentation."""
 
 DESCRIPTION = """
-Read members, the programme and reports. Times are RFC 3339 in UTC, money is in minor units of its currency. Ignore
-fields that you do not know: later releases add some. Every failure is a problem document (RFC 9457) with a `code`.
+Read members, the programme and reports; send events and redeem. Times are RFC 3339 in UTC, money is in minor units
+of its currency. Ignore fields that you do not know: later releases add some. Every failure is a problem document
+(RFC 9457) with a `code`.
 """
 
 

@@ -28,6 +28,11 @@ MEDIA_TYPE = "application/problem+json"
 
 CODES: dict[str, tuple[int, str, str]] = {
     "invalid": (422, "The request cannot be used", "`errors` names each place, and what to write there."),
+    "idempotency_key_missing": (
+        400,
+        "The request has no key of its own",
+        "Send `Idempotency-Key`, a new one each time.",
+    ),
     "unreadable": (400, "The body cannot be read", "Send JSON in UTF-8, no deeper than 32 levels."),
     "unauthenticated": (401, "Nobody is known by this credential", "Send `Authorization: Bearer` and a key or token."),
     "forbidden": (403, "The credential does not allow this", "Ask for a key with the scope that `detail` names."),
@@ -35,6 +40,8 @@ CODES: dict[str, tuple[int, str, str]] = {
     "method_not_allowed": (405, "This cannot be done here", "The header `Allow` names what can."),
     "not_acceptable": (406, "There is no such form of the answer", "Name one of the forms in `detail` in `Accept`."),
     "erased": (410, "The member was erased", "Nothing that says who they were is left, and nothing will come back."),
+    "in_flight": (409, "The same request is under way", "Ask again after the seconds in `Retry-After`."),
+    "id_conflict": (422, "The key was used for another request", "Send the same body again, or take another key."),
     "precondition_failed": (412, "The world has moved", "Read again, and decide by what is there now."),
     "too_large": (413, "The body is too large", "Send less at once; `detail` says how much may come."),
     "unsupported_media_type": (415, "The body has another form", "Send `Content-Type: application/json`."),
@@ -116,8 +123,9 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     documented: dict[int | str, dict[str, Any]] = {}
     for code in (*codes, "invalid", "unauthenticated", "forbidden", "rate_limited", "defect", "unavailable"):
         status, title, _ = CODES[code]
+        others = documented.get(status, {}).get("description")
         documented[status] = {
-            "description": title,
+            "description": title if others is None else f"{others}; or: {title}",
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
         }
     return documented

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from api.access.caller import Callers
 from engine.store.database import connect
 from engine.store.session.pool import Pool
+from operations.intake.producer import EventProducer
 
 if TYPE_CHECKING:
     from operations.settings import Settings
@@ -28,9 +29,11 @@ class Service:
             partial(connect, settings.database_url, application=APPLICATION, statement_max=ANSWERED_WITHIN)
         )
         self.callers = Callers(self.pool, settings.database_url, settings.api_requests_per_s)
+        self.producer = EventProducer(settings)
 
     def close(self) -> None:
-        """Close the sessions."""
+        """Let Kafka take what was sent, and close the sessions."""
+        self.producer.close()
         self.pool.close()
 
 

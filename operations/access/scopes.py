@@ -19,6 +19,8 @@ class Scope(StrEnum):
     READ_LOG = "reward-events:read"
     READ_REPORTS = "reports:read"
     SEND_EVENTS = "events:write"
+    NAME_SOURCES = "events:any-source"
+    REDEEM = "redemptions:write"
     MAKE_MEMBER_TOKENS = "member-tokens:write"
     MANAGE_WEBHOOKS = "webhooks:write"
     READ_AUDIT = "audit:read"
@@ -29,7 +31,9 @@ MEANINGS: dict[Scope, str] = {
     Scope.READ_PROGRAMME: "read the programme, its catalogue, leaderboards and generations",
     Scope.READ_LOG: "read the log of reward events, members' ids included",
     Scope.READ_REPORTS: "read reports, which name no member",
-    Scope.SEND_EVENTS: "send events",
+    Scope.SEND_EVENTS: "send events, under the client's own name as their source",
+    Scope.NAME_SOURCES: "name other sources in the events that are sent",
+    Scope.REDEEM: "reserve, capture, void, spend and restore points of members",
     Scope.MANAGE_WEBHOOKS: "see webhooks, make and remove them, change their secrets, pause, go on and send again",
     Scope.READ_AUDIT: "read who did what",
     Scope.MAKE_MEMBER_TOKENS: "make short-lived tokens, each for one member",
