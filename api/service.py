@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 from fastapi import Depends, Request
 
 from api.access.caller import Callers
+from api.arrivals import Arrivals
 from engine.store.database import connect
 from engine.store.session.pool import Pool
+from operations.access.scopes import OF_A_MEMBER, Scope
 from operations.intake.producer import EventProducer
 
 if TYPE_CHECKING:
@@ -28,11 +30,16 @@ class Service:
         self.pool = Pool(
             partial(connect, settings.database_url, application=APPLICATION, statement_max=ANSWERED_WITHIN)
         )
-        self.callers = Callers(self.pool, settings.database_url, settings.api_requests_per_s)
+        self.callers = Callers(
+            self.pool, settings.database_url, settings.api_requests_per_s,
+            of_a_member=OF_A_MEMBER | {Scope.REDEEM} if settings.api_members_redeem else OF_A_MEMBER,
+        )  # fmt: skip
         self.producer = EventProducer(settings)
+        self.arrivals = Arrivals(self.pool)
 
     def close(self) -> None:
         """Let Kafka take what was sent, and close the sessions."""
+        self.arrivals.close()
         self.producer.close()
         self.pool.close()
 

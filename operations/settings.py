@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = Field(
         default=False, description="whether webhooks may go to addresses inside the network, and over http"
     )
+    api_members_redeem: bool = Field(default=False, description="whether a member's token may redeem their own points")
     alert_refunds: int = Field(2, ge=1, description="returned orders of a member whose points were spent, to warn of")
     alert_referrals: int = Field(5, ge=1, description="members who name one referrer within an hour, to warn of")
     alert_refusals: int = Field(20, ge=1, description="refusals for one reason on a day, to warn of")

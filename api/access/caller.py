@@ -48,9 +48,13 @@ class Callers:
         pool: of sessions to look keys up with.
         database_url: to note which keys are used.
         per_second: requests that each client may make on average.
+        of_a_member: the scopes of members' tokens.
     """
 
-    def __init__(self, pool: Pool, database_url: str, per_second: float) -> None:
+    def __init__(
+        self, pool: Pool, database_url: str, per_second: float, *, of_a_member: frozenset[Scope] = OF_A_MEMBER
+    ) -> None:
+        self._of_a_member = of_a_member
         self._pool = pool
         self._database_url = database_url
         self._per_second = per_second
@@ -86,7 +90,7 @@ class Callers:
 
     def _member(self, credential: str) -> Caller | None:
         token = member_tokens.read(self.secret, credential)
-        return None if token is None else Caller(token.client, OF_A_MEMBER, token.member_id)
+        return None if token is None else Caller(token.client, self._of_a_member, token.member_id)
 
     def _client(self, key: str) -> Caller | None:
         now_s = time.monotonic()

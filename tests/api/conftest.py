@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from httpx2 import Response
 
+    from api.service import Service
     from operations.settings import Settings
 
 
@@ -28,6 +29,12 @@ class Api:
         self.settings = settings
         self.client = client
         self._keys: dict[tuple[str, ...], str] = {}
+
+    @property
+    def service(self) -> Service:
+        """Return what the routes share."""
+        service: Service = self.client.app.state.service  # type: ignore[attr-defined]
+        return service
 
     def key(self, *scopes: str) -> str:
         """Return a key with these scopes; the same ones give the same key."""

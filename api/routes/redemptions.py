@@ -1,0 +1,231 @@
+"""Let tills and apps redeem, and answer with one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from fastapi import Depends, Header, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.access.caller import Caller, Needs
+from api.bodies import described, read_object, refuse_others
+from api.models.redemptions import Redemption, RedemptionAsked
+from api.problems import FieldError, Problem, responses
+from api.routes.events import admission
+from api.routes.members import refuse_erased
+from api.routing import router as new_router
+from api.service import Service, Shared
+from operations.access.scopes import Scope
+from operations.intake import submit
+from operations.intake.producer import Place, Record
+from operations.intake.submit import Refused, Sender
+from operations.redemption import places
+from operations.redemption.outcome import aside, outcome_of
+from operations.redemption.places import Key
+from schemas.canonical import content_digest
+from schemas.rejection import Rejected
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+
+router = new_router("redemptions")
+
+WAIT_S = 2.0
+"""How long the outcome is waited for unless the request says otherwise."""
+
+WAIT_MAX_S = 10
+RETRY_AFTER_S = "1"
+
+_FIELDS = frozenset(RedemptionAsked.model_fields)
+_KEY = re.compile(r'"?([A-Za-z0-9._:~+=@-]{1,200})"?')
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})\b")
+_SENT = r"^\d{1,9}:\d{1,18}$"
+_REDEEMS = Needs(Scope.REDEEM)
+
+
+class Prepared(NamedTuple):
+    """Hold a redemption that may be sent, or what became of the same one before."""
+
+    record: Record
+    outcome: dict[str, Any] | None
+
+
+@router.post(
+    "/redemptions",
+    responses={
+        **responses(
+            "idempotency_key_missing", "unreadable", "erased", "in_flight", "id_conflict", "too_large",
+            "unsupported_media_type",
+        ),
+        202: {"model": Redemption, "description": "Not judged yet: `Location` has the outcome later"},
+    },
+    openapi_extra=described(RedemptionAsked),
+)  # fmt: skip
+async def redeem(
+    request: Request,
+    response: Response,
+    service: Shared,
+    caller: Annotated[Caller, Depends(_REDEEMS)],
+    idempotency_key: Annotated[
+        str | None, Header(description="names this request for ever: the same key with the same body, the same answer")
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description=f"`wait=N`: how many seconds to wait for the outcome, {WAIT_MAX_S} at most")
+    ] = None,
+) -> Redemption:
+    """Reserve, capture, void, spend or restore points of a member, and answer with the one outcome.
+
+    A request that is repeated with its key is never carried out twice, and has the same answer.
+    """
+    # what is asked
+    key = _key(caller, idempotency_key)
+    if key is None:
+        raise Problem(
+            "idempotency_key_missing",
+            "send `Idempotency-Key` with 1 to 200 letters, digits or . _ : ~ + = @ -, such as a UUID",
+        )
+    body = await read_object(request)
+    refuse_others(body, _FIELDS)
+    if caller.member_id is not None and body.get("member_id") != caller.member_id:
+        raise Problem("forbidden", "this token is for another member")
+    prepared = await run_in_threadpool(_prepared, service, key, body)
+    if prepared.outcome is not None:
+        return _answer(response, prepared.outcome)
+
+    # one at a time under a key; what another process sends under it meanwhile counts once, too
+    arrival = service.arrivals.expect(key)
+    if arrival is None:
+        raise Problem(
+            "in_flight", "a request with this key is under way: ask again for its outcome",
+            headers={"Retry-After": RETRY_AFTER_S},
+        )  # fmt: skip
+    wait_s = _wait_s(prefer)
+    try:
+        (place,) = await asyncio.wrap_future(service.producer.send([prepared.record]))
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(arrival), wait_s)
+        except TimeoutError:
+            return _pending(response, key, place)
+    finally:
+        service.arrivals.forget(key)
+    outcome = (await run_in_threadpool(_prepared, service, key, body)).outcome
+    return _pending(response, key, place) if outcome is None else _answer(response, outcome)
+
+
+@router.get(
+    "/redemptions/{key}",
+    responses={
+        **responses("not_found", "erased"),
+        202: {"model": Redemption, "description": "Not judged yet: ask again"},
+    },
+)
+async def read_redemption(
+    key: Annotated[str, Path(min_length=1, max_length=200, description="the Idempotency-Key of the request")],
+    response: Response,
+    service: Shared,
+    caller: Annotated[Caller, Depends(_REDEEMS)],
+    sent: Annotated[str | None, Query(pattern=_SENT, description="as `Location` has it")] = None,
+) -> Redemption:
+    """Return what became of a redemption that this client has sent."""
+    name = _key(caller, key)
+    outcome, place = (None, None) if name is None else await run_in_threadpool(_known, service, name, sent)
+    if name is not None and place is not None:
+        return _pending(response, name, place)
+    if outcome is None or caller.member_id not in (None, outcome["member_id"]):
+        raise Problem("not_found", "nothing under this key was judged: send it (again), it counts once")
+    return _answer(response, outcome)
+
+
+def _key(caller: Caller, given: str | None) -> Key | None:
+    """Return the name under which a redemption counts, or None; members cannot take the keys of their shop."""
+    match = None if given is None else _KEY.fullmatch(given.strip())
+    if match is None:
+        return None
+    return Key(caller.client if caller.member_id is None else f"{caller.client}/member", match[1])
+
+
+def _wait_s(prefer: str | None) -> float:
+    match = None if prefer is None else _WAIT.search(prefer)
+    return WAIT_S if match is None else float(min(int(match[1]), WAIT_MAX_S))
+
+
+def _prepared(service: Service, key: Key, body: dict[str, object]) -> Prepared:
+    """Return the redemption as it travels, and what became of it if it was sent before.
+
+    Raises:
+        Problem: it cannot be taken, or its key was used for another request.
+    """
+    # judged as every event is
+    sender = Sender(key.source)
+    event = submit.admitted({**body, "type": "redemption", "event_id": key.event_id}, admission(service), sender)
+    if isinstance(event, Refused):
+        raise _refused(event)
+    try:
+        record = service.producer.record(event)
+    except Rejected as rejected:
+        raise _refused(submit.refusal_of(rejected)) from None
+
+    with service.pool.snapshot() as cursor:
+        refuse_erased(cursor, str(body["member_id"]))
+        place = places.recorded(cursor, key)
+        if place is not None:
+            _refuse_other(service, event, place.digest)
+            return Prepared(record, outcome_of(cursor, key))
+        same = [row for row in places.set_aside(cursor, key) if bytes(row["payload"] or b"") == record.value]
+        return Prepared(record, aside(cursor, same[-1]) if same else None)
+
+
+def _refuse_other(service: Service, event: Event, digest: bytes) -> None:
+    if content_digest(event, service.callers.secret) != digest:
+        raise Problem(
+            "id_conflict", "another request has used this key: its outcome stands; for a new request take a new key"
+        )
+
+
+def _refused(refused: Refused) -> Problem:
+    error = FieldError(pointer=refused.pointer or "/", detail=refused.detail, code=refused.code)
+    return Problem("invalid", refused.detail, [error])
+
+
+def _known(service: Service, key: Key, sent: str | None) -> tuple[dict[str, Any] | None, Place | None]:
+    """Return what became of a redemption; or else its place in Kafka, if workers have not come so far."""
+    with service.pool.snapshot() as cursor:
+        outcome = outcome_of(cursor, key)
+        if outcome is not None:
+            refuse_erased(cursor, outcome["member_id"])
+        if outcome is not None or sent is None:
+            return outcome, None
+        partition, offset = map(int, sent.split(":"))
+        place = Place(service.settings.topic_prefix + places.TOPIC, partition, offset)
+        return None, None if places.is_passed(cursor, *place) else place
+
+
+def _answer(response: Response, outcome: dict[str, Any]) -> Redemption:
+    """Return the outcome; one that may still change is answered with 202."""
+    if outcome["outcome"] == "held":
+        response.status_code = 202
+    times = {
+        name.removesuffix("_ms"): _instant(value)
+        for name, value in outcome.items()
+        if name in ("occurred_at_ms", "recorded_at_ms", "lapses_at_ms")
+    }
+    return Redemption.model_validate({**outcome, **times})
+
+
+def _pending(response: Response, key: Key, place: Place) -> Redemption:
+    """Say where the outcome will be."""
+    response.status_code = 202
+    response.headers["Location"] = f"/v1/redemptions/{key.event_id}?sent={place.partition}:{place.offset}"
+    response.headers["Retry-After"] = RETRY_AFTER_S
+    return Redemption.model_validate(
+        dict.fromkeys(Redemption.model_fields)
+        | {"outcome": "pending", "key": key.event_id, "items": []}
+        | {"detail": "Kafka has it, and no worker has judged it yet: ask at `Location`, or send it again"}
+    )
+
+
+def _instant(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -1,0 +1,106 @@
+"""Read what was decided on a redemption: its reward events, and what was available after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engine.store.cursor import one
+from engine.store.generations import live_generation
+from engine.store.programmes import judged_as
+from operations.rows import dictionaries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.programme.model import Programme
+    from engine.store.cursor import Cursor
+    from engine.store.logs.history import Recorded
+    from schemas.events import Redemption
+
+VERBS = {"reserve": "reserved", "capture": "captured", "void": "voided", "spend": "captured", "restore": "restored"}
+"""The verb of the reward events by which each action moves an amount."""
+
+
+class Judged(NamedTuple):
+    """Hold a redemption with its decision."""
+
+    recorded: Recorded
+    event: Redemption
+    generation: int
+    version: int
+    programme: Programme
+
+    rows: Sequence[dict[str, Any]]
+    """The reward events that the redemption brought about."""
+
+    available: int
+    """What the member could spend after it, in its unit."""
+
+    @property
+    def unit(self) -> str:
+        """Return the unit in which the redemption is paid."""
+        moved = (row["unit"] for row in self.rows if row["verb"] in VERBS.values() and row["reason"] is None)
+        return next(moved, self.event.unit or "points")
+
+    @property
+    def refused(self) -> dict[str, Any] | None:
+        """Return the reward event that refuses the redemption, or None."""
+        refusals = (row for row in self.rows if row["verb"] == "refused" and row["rule_id"] is None)
+        return next(refusals, None)
+
+    def moved(self) -> int:
+        """Return how much of the unit the redemption has moved as its action says."""
+        verb = VERBS[self.event.action]
+        return sum(row["amount"] for row in self.rows if row["verb"] == verb and row["reason"] is None)
+
+
+def judged_at(cursor: Cursor, shard: int, recorded: Recorded, event: Redemption) -> Judged:
+    """Return what the generation decided that was live then, or the live one where that is gone."""
+    seq, member_id = recorded.occurrence.seq, event.member_id
+    (generation,) = one(
+        cursor,
+        """
+        WITH decided AS (
+            SELECT coalesce(
+                (SELECT s.previous FROM guerdon.generation_switch s WHERE guerdon.ms(s.at) > %s ORDER BY s.at LIMIT 1),
+                (SELECT g.generation FROM guerdon.generation g WHERE g.status = 'live')
+            ) AS number
+        )
+        SELECT CASE WHEN to_regclass(format('guerdon.reward_event_g%%s', number)) IS NOT NULL THEN number
+                    ELSE (SELECT g.generation FROM guerdon.generation g WHERE g.status = 'live') END
+        FROM decided
+        """,
+        (recorded.occurrence.recorded_at_ms,),
+    )
+    whose = {"generation": generation, "shard": shard, "member": member_id, "seq": seq, "event": event.event_id}
+    rows = dictionaries(
+        cursor,
+        """
+        SELECT r.pos, r.seq, split_part(r.type::text, '.', 2) AS verb, r.unit, r.amount, r.item, r.reason, r.rule_id,
+               r.expires_at
+        FROM guerdon.reward_event r
+        WHERE r.generation = %(generation)s AND r.shard = %(shard)s AND r.member_id = %(member)s
+          AND r.event_id = %(event)s
+          AND (r.seq = %(seq)s OR r.seq > %(seq)s AND EXISTS (
+              SELECT FROM guerdon.source_event e WHERE e.shard = r.shard AND e.seq = r.seq AND e.kind = 'release'
+          ))
+        ORDER BY r.pos
+        """,
+        whose,
+    )
+
+    version = live_generation.version_at(cursor, generation, shard, seq)
+    judged = Judged(recorded, event, generation, version, judged_as(cursor, version), rows, available=0)
+    upto = {"pos": rows[-1]["pos"] if rows else None, "unit": judged.unit}
+    (available,) = one(
+        cursor,
+        """
+        SELECT coalesce(sum(CASE WHEN credit IN ('active', 'debt') THEN amount ELSE 0 END
+                          - CASE WHEN debit IN ('active', 'debt') THEN amount ELSE 0 END), 0)
+        FROM guerdon.reward_event
+        WHERE generation = %(generation)s AND shard = %(shard)s AND member_id = %(member)s AND unit = %(unit)s
+          AND (pos <= %(pos)s OR %(pos)s IS NULL AND seq <= %(seq)s)
+        """,
+        whose | upto,
+    )
+    return judged._replace(available=int(available))
