@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from api import problems
 from api.problems import ProblemDocument
 from api.requests import HttpMetrics, Requests
-from api.routes import audit, events, members, pages, redemptions, webhooks
+from api.routes import audit, events, members, pages, quotes, redemptions, tokens, webhooks
 from api.service import Service
 from consumers.output.webhooks import Webhooks
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from operations.settings import Settings
 
-ROUTERS: tuple[APIRouter, ...] = (members.router, events.router, redemptions.router, webhooks.router, audit.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    members.router, events.router, redemptions.router, quotes.router, tokens.router, webhooks.router, audit.router,
+)  # fmt: skip
 """Everything below `/v1`, in the order of the documentation."""
 
 DESCRIPTION = """

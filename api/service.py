@@ -13,6 +13,7 @@ from engine.store.database import connect
 from engine.store.session.pool import Pool
 from operations.access.scopes import OF_A_MEMBER, Scope
 from operations.intake.producer import EventProducer
+from operations.quote import Judges
 
 if TYPE_CHECKING:
     from operations.settings import Settings
@@ -36,6 +37,7 @@ class Service:
         )  # fmt: skip
         self.producer = EventProducer(settings)
         self.arrivals = Arrivals(self.pool)
+        self.judges = Judges()
 
     def close(self) -> None:
         """Let Kafka take what was sent, and close the sessions."""

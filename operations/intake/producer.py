@@ -85,7 +85,7 @@ def encoder_for(registry_url: str | None) -> Encoder:
 class EventProducer:
     """Send events for many threads, and answer with their places once the broker has taken them.
 
-    The connection is opened with the first event, and anew after an error that ends a producer for good.
+    The connection is opened with the first event, and again after an error that ends a producer for good.
 
     Args:
         settings: name the brokers, the registry, and the topics.

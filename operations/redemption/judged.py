@@ -34,7 +34,7 @@ class Judged(NamedTuple):
     """The reward events that the redemption brought about."""
 
     available: int
-    """What the member could spend after it, in its unit."""
+    """How much the member could spend after it, in its unit."""
 
     @property
     def unit(self) -> str:
