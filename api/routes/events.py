@@ -24,6 +24,8 @@ from schemas.rejection import Rejected
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.store.cursor import Cursor
+
 router = new_router("events")
 
 _FIELDS = frozenset(EventsSent.model_fields)
@@ -64,17 +66,16 @@ async def send_events(
     return EventResults(accepted=len(records), refused=len(judged) - len(records), results=results)
 
 
-def admission(service: Service) -> submit.Terms:
+def admission(service: Service, cursor: Cursor) -> submit.Terms:
     """Return what events are admitted by now.
 
     Raises:
         Problem: nothing can be judged now.
     """
-    with service.pool.snapshot() as cursor:
-        try:
-            return submit.terms(cursor, service.settings.future_tolerance_s)
-        except AnswerIsNo as no:
-            raise Problem("unavailable", str(no)) from None
+    try:
+        return submit.terms(cursor, service.settings.future_tolerance_s)
+    except AnswerIsNo as no:
+        raise Problem("unavailable", str(no)) from None
 
 
 def _listed(body: dict[str, object]) -> list[dict[str, object]]:
@@ -99,7 +100,9 @@ def _listed(body: dict[str, object]) -> list[dict[str, object]]:
 
 def _judged(service: Service, sent: Sequence[dict[str, object]], caller: Caller) -> list[Record | Refused]:
     """Return each event in the form in which it travels, or why it is not taken."""
-    by, sender = admission(service), Sender(caller.client, Scope.NAME_SOURCES in caller.scopes)
+    with service.pool.snapshot() as cursor:
+        by = admission(service, cursor)
+    sender = Sender(caller.client, Scope.NAME_SOURCES in caller.scopes)
     judged: list[Record | Refused] = []
     for fields in sent:
         event = submit.admitted(fields, by, sender)

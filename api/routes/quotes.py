@@ -13,6 +13,7 @@ from api.access.caller import Caller, Needs
 from api.bodies import described, read_object, refuse_others
 from api.models.quotes import Basket, Quote
 from api.problems import FieldError, Problem, responses
+from api.routes.events import admission
 from api.routes.members import refuse_erased
 from api.routing import router as new_router
 from api.service import Service, Shared
@@ -20,7 +21,6 @@ from operations.access.scopes import Scope
 from operations.intake import submit
 from operations.intake.submit import Refused, Sender
 from operations.quote import quote
-from schemas.errors import AnswerIsNo
 from schemas.events import Purchase
 from schemas.scalars import iso_from_instant
 
@@ -55,10 +55,7 @@ async def make_quote(
 
 def _quoted(service: Service, body: Mapping[str, object]) -> Quote:
     with service.pool.snapshot() as cursor:
-        try:
-            by = submit.terms(cursor, service.settings.future_tolerance_s)
-        except AnswerIsNo as no:
-            raise Problem("unavailable", str(no)) from None
+        by = admission(service, cursor)
 
         # an order as any, with what a basket may leave out
         now_ms = by.latest_ms - service.settings.future_tolerance_s * 1000

@@ -23,13 +23,13 @@ from operations.intake import submit
 from operations.intake.producer import Place, Record
 from operations.intake.submit import Refused, Sender
 from operations.redemption import places
-from operations.redemption.outcome import aside, outcome_of
+from operations.redemption.outcome import aside, outcome_at, outcome_of
 from operations.redemption.places import Key
 from schemas.canonical import content_digest
 from schemas.rejection import Rejected
 
 if TYPE_CHECKING:
-    from schemas.events import Event
+    from engine.store.cursor import Cursor
 
 router = new_router("redemptions")
 
@@ -47,10 +47,10 @@ _REDEEMS = Needs(Scope.REDEEM)
 
 
 class Prepared(NamedTuple):
-    """Hold a redemption that may be sent, or what became of the same one before."""
+    """Hold a redemption that was admitted, as it travels and as the log would compare it."""
 
     record: Record
-    outcome: dict[str, Any] | None
+    digest: bytes
 
 
 @router.post(
@@ -91,9 +91,9 @@ async def redeem(
     refuse_others(body, _FIELDS)
     if caller.member_id is not None and body.get("member_id") != caller.member_id:
         raise Problem("forbidden", "this token is for another member")
-    prepared = await run_in_threadpool(_prepared, service, key, body)
-    if prepared.outcome is not None:
-        return _answer(response, prepared.outcome)
+    prepared, outcome = await run_in_threadpool(_prepared, service, key, body)
+    if outcome is not None:
+        return _answer(response, outcome)
 
     # one at a time under a key; what another process sends under it meanwhile counts once, too
     arrival = service.arrivals.expect(key)
@@ -111,7 +111,7 @@ async def redeem(
             return _pending(response, key, place)
     finally:
         service.arrivals.forget(key)
-    outcome = (await run_in_threadpool(_prepared, service, key, body)).outcome
+    outcome = await run_in_threadpool(_outcome, service, key, prepared)
     return _pending(response, key, place) if outcome is None else _answer(response, outcome)
 
 
@@ -152,37 +152,49 @@ def _wait_s(prefer: str | None) -> float:
     return WAIT_S if match is None else float(min(int(match[1]), WAIT_MAX_S))
 
 
-def _prepared(service: Service, key: Key, body: dict[str, object]) -> Prepared:
-    """Return the redemption as it travels, and what became of it if it was sent before.
+def _prepared(service: Service, key: Key, body: dict[str, object]) -> tuple[Prepared, dict[str, Any] | None]:
+    """Return the redemption, and what became of it if it was sent before.
 
     Raises:
         Problem: it cannot be taken, or its key was used for another request.
     """
     # judged as every event is
-    sender = Sender(key.source)
-    event = submit.admitted({**body, "type": "redemption", "event_id": key.event_id}, admission(service), sender)
-    if isinstance(event, Refused):
-        raise _refused(event)
-    try:
-        record = service.producer.record(event)
-    except Rejected as rejected:
-        raise _refused(submit.refusal_of(rejected)) from None
-
+    fields, secret = {**body, "type": "redemption", "event_id": key.event_id}, service.callers.secret
     with service.pool.snapshot() as cursor:
+        event = submit.admitted(fields, admission(service, cursor), Sender(key.source))
+        if isinstance(event, Refused):
+            raise _refused(event)
         refuse_erased(cursor, str(body["member_id"]))
-        place = places.recorded(cursor, key)
-        if place is not None:
-            _refuse_other(service, event, place.digest)
-            return Prepared(record, outcome_of(cursor, key))
-        same = [row for row in places.set_aside(cursor, key) if bytes(row["payload"] or b"") == record.value]
-        return Prepared(record, aside(cursor, same[-1]) if same else None)
+        try:
+            record = service.producer.record(event)
+        except Rejected as rejected:
+            raise _refused(submit.refusal_of(rejected)) from None
+
+        prepared = Prepared(record, content_digest(event, secret))
+        return prepared, _judged(cursor, key, prepared)
 
 
-def _refuse_other(service: Service, event: Event, digest: bytes) -> None:
-    if content_digest(event, service.callers.secret) != digest:
-        raise Problem(
-            "id_conflict", "another request has used this key: its outcome stands; for a new request take a new key"
-        )
+def _outcome(service: Service, key: Key, prepared: Prepared) -> dict[str, Any] | None:
+    with service.pool.snapshot() as cursor:
+        return _judged(cursor, key, prepared)
+
+
+def _judged(cursor: Cursor, key: Key, prepared: Prepared) -> dict[str, Any] | None:
+    """Return what became of a redemption; None: it is not judged.
+
+    Raises:
+        Problem: its key was used for another request.
+    """
+    place = places.recorded(cursor, key)
+    if place is not None:
+        if place.digest != prepared.digest:
+            raise Problem(
+                "id_conflict",
+                "another request has used this key: its outcome stands; for a new request take a new key",
+            )
+        return outcome_at(cursor, place)
+    same = [row for row in places.set_aside(cursor, key) if bytes(row["payload"] or b"") == prepared.record.value]
+    return aside(cursor, same[-1]) if same else None
 
 
 def _refused(refused: Refused) -> Problem:
