@@ -43,9 +43,10 @@ def make(settings: Settings, metrics: HttpMetrics | None = None) -> FastAPI:
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         deliveries.start()
+        service.begin()
         yield
         await to_thread.run_sync(deliveries.stop)
-        service.close()
+        await to_thread.run_sync(service.close)
 
     app = FastAPI(
         title="Guerdon", version=version("guerdon"), description=DESCRIPTION, lifespan=life, docs_url=None,

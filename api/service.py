@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -13,7 +14,9 @@ from engine.store.database import connect
 from engine.store.session.pool import Pool
 from operations.access.scopes import OF_A_MEMBER, Scope
 from operations.intake.producer import EventProducer
+from operations.intake.submit import Admission
 from operations.quote import Judges
+from operations.redemption.lookups import Lookups
 
 if TYPE_CHECKING:
     from operations.settings import Settings
@@ -37,7 +40,13 @@ class Service:
         )  # fmt: skip
         self.producer = EventProducer(settings)
         self.arrivals = Arrivals(self.pool)
+        self.admission = Admission(settings.future_tolerance_s)
         self.judges = Judges()
+        self.lookups = Lookups()
+
+    def begin(self) -> None:
+        """Connect to Kafka meanwhile: the first till is not to wait for that."""
+        threading.Thread(target=self.producer.connect, name="first connection", daemon=True).start()
 
     def close(self) -> None:
         """Let Kafka take what was sent, and close the sessions."""

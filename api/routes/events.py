@@ -73,7 +73,7 @@ def admission(service: Service, cursor: Cursor) -> submit.Terms:
         Problem: nothing can be judged now.
     """
     try:
-        return submit.terms(cursor, service.settings.future_tolerance_s)
+        return service.admission.terms(cursor)
     except AnswerIsNo as no:
         raise Problem("unavailable", str(no)) from None
 

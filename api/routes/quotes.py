@@ -58,12 +58,11 @@ def _quoted(service: Service, body: Mapping[str, object]) -> Quote:
         by = admission(service, cursor)
 
         # an order as any, with what a basket may leave out
-        now_ms = by.latest_ms - service.settings.future_tolerance_s * 1000
         given = {name: value for name, value in body.items() if value is not None}
         name = f"{_OWN}-{uuid.uuid4().hex}"
         order = {
-            "order_id": name, "currency": by.currency, "occurred_at": iso_from_instant(now_ms), **_sum(given), **given,
-            "type": "purchase", "event_id": name,
+            "order_id": name, "currency": by.currency, "occurred_at": iso_from_instant(by.now_ms), **_sum(given),
+            **given, "type": "purchase", "event_id": name,
         }  # fmt: skip
         basket = submit.admitted(order, by, Sender(_OWN))
         if isinstance(basket, Refused):

@@ -171,15 +171,15 @@ def _prepared(service: Service, key: Key, body: dict[str, object]) -> tuple[Prep
             raise _refused(submit.refusal_of(rejected)) from None
 
         prepared = Prepared(record, content_digest(event, secret))
-        return prepared, _judged(cursor, key, prepared)
+        return prepared, _judged(service, cursor, key, prepared)
 
 
 def _outcome(service: Service, key: Key, prepared: Prepared) -> dict[str, Any] | None:
     with service.pool.snapshot() as cursor:
-        return _judged(cursor, key, prepared)
+        return _judged(service, cursor, key, prepared)
 
 
-def _judged(cursor: Cursor, key: Key, prepared: Prepared) -> dict[str, Any] | None:
+def _judged(service: Service, cursor: Cursor, key: Key, prepared: Prepared) -> dict[str, Any] | None:
     """Return what became of a redemption; None: it is not judged.
 
     Raises:
@@ -192,9 +192,9 @@ def _judged(cursor: Cursor, key: Key, prepared: Prepared) -> dict[str, Any] | No
                 "id_conflict",
                 "another request has used this key: its outcome stands; for a new request take a new key",
             )
-        return outcome_at(cursor, place)
+        return outcome_at(cursor, service.lookups, place)
     same = [row for row in places.set_aside(cursor, key) if bytes(row["payload"] or b"") == prepared.record.value]
-    return aside(cursor, same[-1]) if same else None
+    return aside(cursor, service.lookups, same[-1]) if same else None
 
 
 def _refused(refused: Refused) -> Problem:
@@ -205,7 +205,7 @@ def _refused(refused: Refused) -> Problem:
 def _known(service: Service, key: Key, sent: str | None) -> tuple[dict[str, Any] | None, Place | None]:
     """Return what became of a redemption; or else its place in Kafka, if workers have not come so far."""
     with service.pool.snapshot() as cursor:
-        outcome = outcome_of(cursor, key)
+        outcome = outcome_of(cursor, service.lookups, key)
         if outcome is not None:
             refuse_erased(cursor, outcome["member_id"])
         if outcome is not None or sent is None:

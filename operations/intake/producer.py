@@ -33,6 +33,7 @@ TOPIC_OF = {EVENT_TYPES[name]: topic for topic, names in TOPIC_TYPES.items() for
 """The topic of each type of event, without the prefix."""
 
 POLL_S = 0.1
+CONNECTED_WITHIN_S = 5.0
 TAKEN_WITHIN_MS = 5_000
 """How long the broker has to take an event before whoever sent it hears that Kafka is away."""
 
@@ -98,6 +99,13 @@ class EventProducer:
         self._encoder: Encoder | None = None
         self._open: _Open | None = None
         self._is_closed = False
+
+    def connect(self) -> None:
+        """Connect before the first event comes, which would wait for it; where Kafka is away, nothing happens."""
+        with suppress(GuerdonError, KafkaException):
+            producer = self._opened().producer
+            for topic in sorted(set(self._topics.values())):
+                producer.list_topics(topic, timeout=CONNECTED_WITHIN_S)
 
     def record(self, event: Event) -> Record:
         """Return an event in the form in which it travels.

@@ -27,9 +27,10 @@ _PATH = re.compile(r"([A-Za-z_]+(?:\[\d+\])?(?:\.[A-Za-z0-9_]+(?:\[\d+\])?)*): "
 
 
 class Terms(NamedTuple):
-    """Hold what events are admitted by: the programme's currency, and the latest `occurred_at` in ms."""
+    """Hold what events are admitted by: the programme's currency, PostgreSQL's clock, and the latest `occurred_at`."""
 
     currency: str
+    now_ms: int
     latest_ms: int
 
 
@@ -49,17 +50,33 @@ class Refused(NamedTuple):
     pointer: str
 
 
-def terms(cursor: Cursor, future_tolerance_s: int) -> Terms:
-    """Return what events are admitted by now.
+class Admission:
+    """Know what events are admitted by, on one database: its programmes keep their currency.
 
-    Raises:
-        AnswerIsNo: no programme is active, or nothing may be added to the log.
+    Args:
+        future_tolerance_s: how far ahead of PostgreSQL's clock an event may be.
     """
-    refuse_restored(cursor)
-    programme = active(cursor)
-    if programme is None:
-        raise AnswerIsNo("no programme is active, so nothing can be judged; run `guerdon programme activate FILE`")
-    return Terms(programme.currency, now_ms(cursor) + future_tolerance_s * 1000)
+
+    def __init__(self, future_tolerance_s: int) -> None:
+        self._future_tolerance_s = future_tolerance_s
+        self._currency: str | None = None
+
+    def terms(self, cursor: Cursor) -> Terms:
+        """Return what events are admitted by now.
+
+        Raises:
+            AnswerIsNo: no programme is active, or nothing may be added to the log.
+        """
+        refuse_restored(cursor)
+        if self._currency is None:
+            programme = active(cursor)
+            if programme is None:
+                raise AnswerIsNo(
+                    "no programme is active, so nothing can be judged; run `guerdon programme activate FILE`"
+                )
+            self._currency = programme.currency
+        at_ms = now_ms(cursor)
+        return Terms(self._currency, at_ms, at_ms + self._future_tolerance_s * 1000)
 
 
 def admitted(fields: Mapping[str, object], by: Terms, sender: Sender) -> Event | Refused:

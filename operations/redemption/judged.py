@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.store.cursor import one
-from engine.store.generations import live_generation
-from engine.store.programmes import judged_as
 from operations.rows import dictionaries
 
 if TYPE_CHECKING:
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from engine.programme.model import Programme
     from engine.store.cursor import Cursor
     from engine.store.logs.history import Recorded
+    from operations.redemption.lookups import Lookups
     from schemas.events import Redemption
 
 VERBS = {"reserve": "reserved", "capture": "captured", "void": "voided", "spend": "captured", "restore": "restored"}
@@ -54,23 +53,31 @@ class Judged(NamedTuple):
         return sum(row["amount"] for row in self.rows if row["verb"] == verb and row["reason"] is None)
 
 
-def judged_at(cursor: Cursor, shard: int, recorded: Recorded, event: Redemption) -> Judged:
+def judged_at(cursor: Cursor, lookups: Lookups, shard: int, recorded: Recorded, event: Redemption) -> Judged:
     """Return what the generation decided that was live then, or the live one where that is gone."""
     seq, member_id = recorded.occurrence.seq, event.member_id
-    (generation,) = one(
+    generation, version = one(
         cursor,
         """
-        WITH decided AS (
+        WITH live AS (SELECT generation FROM guerdon.generation WHERE status = 'live'), decided AS (
             SELECT coalesce(
-                (SELECT s.previous FROM guerdon.generation_switch s WHERE guerdon.ms(s.at) > %s ORDER BY s.at LIMIT 1),
-                (SELECT g.generation FROM guerdon.generation g WHERE g.status = 'live')
+                (SELECT s.previous FROM guerdon.generation_switch s
+                 WHERE guerdon.ms(s.at) > %(recorded)s ORDER BY s.at LIMIT 1),
+                (SELECT generation FROM live)
             ) AS number
+        ), kept AS (
+            SELECT CASE WHEN to_regclass(format('guerdon.reward_event_g%%s', number)) IS NOT NULL THEN number
+                        ELSE (SELECT generation FROM live) END AS number
+            FROM decided
         )
-        SELECT CASE WHEN to_regclass(format('guerdon.reward_event_g%%s', number)) IS NOT NULL THEN number
-                    ELSE (SELECT g.generation FROM guerdon.generation g WHERE g.status = 'live') END
-        FROM decided
+        SELECT k.number, (
+            SELECT s.version FROM guerdon.generation_schedule s
+            WHERE s.generation = k.number AND s.shard = %(shard)s AND s.from_seq < %(seq)s
+            ORDER BY s.from_seq DESC LIMIT 1
+        )
+        FROM kept k
         """,
-        (recorded.occurrence.recorded_at_ms,),
+        {"recorded": recorded.occurrence.recorded_at_ms, "shard": shard, "seq": seq},
     )
     whose = {"generation": generation, "shard": shard, "member": member_id, "seq": seq, "event": event.event_id}
     rows = dictionaries(
@@ -89,8 +96,8 @@ def judged_at(cursor: Cursor, shard: int, recorded: Recorded, event: Redemption)
         whose,
     )
 
-    version = live_generation.version_at(cursor, generation, shard, seq)
-    judged = Judged(recorded, event, generation, version, judged_as(cursor, version), rows, available=0)
+    programme = lookups.programme(cursor, version)
+    judged = Judged(recorded, event, generation, version, programme, rows, available=0)
     upto = {"pos": rows[-1]["pos"] if rows else None, "unit": judged.unit}
     (available,) = one(
         cursor,

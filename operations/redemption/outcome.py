@@ -12,12 +12,11 @@ from engine.programme.localtime import calendar_of
 from engine.programme.terms import RewardKind
 from engine.store import quarantine
 from engine.store.generations import live_generation
-from engine.store.logs.history import History, StoredSchemas
-from engine.store.programmes import judged_as
+from engine.store.logs.history import History
 from operations.redemption.judged import judged_at
 from operations.redemption.places import TOPIC, recorded, set_aside
 from operations.redemption.refusal import Refusal, refusal_of
-from schemas.codec import CommittedSchemas, Decoder
+from schemas.codec import Decoder
 from schemas.events import INT64_MAX, Redemption
 from schemas.rejection import Rejected
 from schemas.rewards import ITEM_UNITS
@@ -30,39 +29,32 @@ if TYPE_CHECKING:
     from engine.store.logs.history import Recorded
     from engine.store.logs.source_log import IdentityPlace
     from operations.redemption.judged import Judged
+    from operations.redemption.lookups import Lookups
     from operations.redemption.places import Key
 
 _DECISIVE = ("reserve", "spend")
 _WALKED_AT_ONCE = 50
 
 
-def outcome_of(cursor: Cursor, key: Key) -> dict[str, Any] | None:
+def outcome_of(cursor: Cursor, lookups: Lookups, key: Key) -> dict[str, Any] | None:
     """Return how the redemption under a key ended; None: neither the log nor quarantine has it."""
     place = recorded(cursor, key)
     if place is not None:
-        return outcome_at(cursor, place)
+        return outcome_at(cursor, lookups, place)
     records = set_aside(cursor, key)
-    return None if not records else aside(cursor, records[-1])
+    return None if not records else aside(cursor, lookups, records[-1])
 
 
-def aside(cursor: Cursor, record: dict[str, Any]) -> dict[str, Any]:
+def aside(cursor: Cursor, lookups: Lookups, record: dict[str, Any]) -> dict[str, Any]:
     """Return why a redemption was set aside, and what it asked for as far as the schema of its bytes is known."""
     asked: Redemption | None = None
     with suppress(Rejected):
-        _, event = Decoder(_Schemas(cursor), bytes_max=INT64_MAX).decode(TOPIC, bytes(record["payload"]))
+        _, event = Decoder(lookups.schemas(cursor), bytes_max=INT64_MAX).decode(TOPIC, bytes(record["payload"]))
         asked = event if isinstance(event, Redemption) else None
     return {
         **_asked(record["event_id"], record["member_id"], asked), "recorded_at_ms": None, "outcome": "set_aside",
         "detail": record["message"], "quarantine": {"id": record["id"], "reason": record["reason"]},
     }  # fmt: skip
-
-
-class _Schemas(StoredSchemas):
-    """Know the schemas of the log and those of this release."""
-
-    def lookup(self, schema_id: int) -> str | None:
-        """Return the schema's JSON text, or None."""
-        return super().lookup(schema_id) or CommittedSchemas().lookup(schema_id)
 
 
 def _asked(key: str, member_id: str, event: Redemption | None) -> dict[str, Any]:
@@ -75,14 +67,14 @@ def _asked(key: str, member_id: str, event: Redemption | None) -> dict[str, Any]
     }  # fmt: skip
 
 
-def outcome_at(cursor: Cursor, place: IdentityPlace) -> dict[str, Any] | None:
+def outcome_at(cursor: Cursor, lookups: Lookups, place: IdentityPlace) -> dict[str, Any] | None:
     """Return how the redemption at a place of the log ended; None: another kind of event stands there."""
-    logged = History(cursor, bare=True).at(place.shard, place.seq)
+    logged = History(cursor, bare=True, schemas=lookups.schemas(cursor)).at(place.shard, place.seq)
     event = logged.event
     if not isinstance(event, Redemption):
         return None
 
-    judged = judged_at(cursor, place.shard, logged, event)
+    judged = judged_at(cursor, lookups, place.shard, logged, event)
     base = _asked(event.event_id, event.member_id, event) | {
         "unit": judged.unit, "recorded_at_ms": logged.occurrence.recorded_at_ms,
     }  # fmt: skip
@@ -91,9 +83,9 @@ def outcome_at(cursor: Cursor, place: IdentityPlace) -> dict[str, Any] | None:
 
     answer = {**base, "rule_version": judged.version, "available": judged.available}
     if judged.refused is not None:
-        earlier = list(_earlier(cursor, place, event)) if event.action not in _DECISIVE else []
+        earlier = list(_earlier(cursor, lookups, place, event)) if event.action not in _DECISIVE else []
         return {**answer, "outcome": "refused", "refusal": _refusal(cursor, place, judged, earlier)._asdict()}
-    return {**answer, "outcome": "accepted", **_accepted(cursor, place, judged)}
+    return {**answer, "outcome": "accepted", **_accepted(cursor, lookups, place, judged)}
 
 
 def _held(cursor: Cursor, place: IdentityPlace) -> str | None:
@@ -115,14 +107,14 @@ def _held(cursor: Cursor, place: IdentityPlace) -> str | None:
     )
 
 
-def _accepted(cursor: Cursor, place: IdentityPlace, judged: Judged) -> dict[str, Any]:
+def _accepted(cursor: Cursor, lookups: Lookups, place: IdentityPlace, judged: Judged) -> dict[str, Any]:
     """Return what an accepted redemption moved, what that is worth, and what it hands out."""
     event, programme = judged.event, judged.programme
     amount, lapses_ms = judged.moved(), None
     if event.action == "reserve":
         lapses_ms = calendar_of(programme.timezone).after(event.occurred_at, programme.terms.reserve_for)
 
-    reward = _reward(cursor, place, judged)
+    reward = _reward(cursor, lookups, place, judged)
     items = [
         {"unit": row["unit"], "item": row["item"], "expires_at": row["expires_at"]}
         for row in judged.rows
@@ -143,17 +135,19 @@ def _worth(reward: CatalogueReward | None, amount: int, currency: str) -> dict[s
     return {"amount": amount // reward.points * reward.money_minor, "currency": currency}
 
 
-def _reward(cursor: Cursor, place: IdentityPlace, judged: Judged) -> CatalogueReward | None:
+def _reward(cursor: Cursor, lookups: Lookups, place: IdentityPlace, judged: Judged) -> CatalogueReward | None:
     """Return the reward of the catalogue that was reserved, at the terms of that time; None: an amount was."""
     event, programme = judged.event, judged.programme
     if event.action not in _DECISIVE:
-        first = next((each for each in _earlier(cursor, place, event) if _event(each).action in _DECISIVE), None)
+        first = next(
+            (each for each in _earlier(cursor, lookups, place, event) if _event(each).action in _DECISIVE), None
+        )
         if first is None:
             return None
         event = _event(first)
         seq = first.occurrence.seq
         version = live_generation.version_at(cursor, judged.generation, place.shard, seq)
-        programme = judged_as(cursor, version)
+        programme = lookups.programme(cursor, version)
     return None if event.reward is None else programme.terms.reward(event.reward)
 
 
@@ -176,9 +170,9 @@ def _refusal(cursor: Cursor, place: IdentityPlace, judged: Judged, earlier: Sequ
     return refusal_of(judged.event, judged, reserved=amounts["reserved"], captured=left)
 
 
-def _earlier(cursor: Cursor, place: IdentityPlace, event: Redemption) -> Iterator[Recorded]:
+def _earlier(cursor: Cursor, lookups: Lookups, place: IdentityPlace, event: Redemption) -> Iterator[Recorded]:
     """Yield the earlier events of the same redemption, the newest first, as far as the one that opened it."""
-    history = History(cursor, bare=True)
+    history = History(cursor, bare=True, schemas=lookups.schemas(cursor))
     with cursor.connection.cursor("redemptions") as rows:
         rows.itersize = _WALKED_AT_ONCE
         rows.execute(
