@@ -49,17 +49,17 @@ class Judges:
     """Keep the compiled judges of versions until a version is activated."""
 
     def __init__(self) -> None:
-        self._newest = 0
-        self._judges: dict[int, CompiledJudge] = {}
+        self._judges: dict[tuple[int, int], CompiledJudge] = {}
 
     def judge(self, cursor: Cursor, live: _Live, version: int) -> CompiledJudge:
         """Return the judge of an activated version."""
-        if live.newest != self._newest:
-            self._judges, self._newest = {}, live.newest
-        judges = self._judges
-        if version not in judges:
-            judges[version] = load_judge(cursor, version)
-        return judges[version]
+        name = (live.newest, version)
+        judge = self._judges.get(name)
+        if judge is None:
+            judge = load_judge(cursor, version)
+            self._judges = {known: kept for known, kept in self._judges.items() if known[0] >= live.newest}
+            self._judges[name] = judge
+        return judge
 
 
 @dataclass(frozen=True, slots=True)

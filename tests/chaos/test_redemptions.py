@@ -1,18 +1,21 @@
-"""A worker or a server killed at any point of a redemption leaves one outcome, the same on repetition."""
+"""Whatever is killed at any point of a redemption, it has one outcome, the same on repetition."""
 
 from __future__ import annotations
 
 import json
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.store.database import transaction
+from engine.store.database import migrate, transaction
 from operations.access import keys
 from operations.services.processes import free_port
+from operations.settings import load_settings
 from operations.setup.initialise import create_topics
 from tests.api.shops import AT, BOUGHT_AT, PROGRAMME
 from tests.chaos import crashing_server
@@ -23,7 +26,10 @@ from tests.system.workers import Workers, eventually, other_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from operations.services.kafka import LocalKafka
+    from operations.services.postgresql import LocalPostgres
     from operations.settings import Settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(1_800 if FULL else 400)]
@@ -34,7 +40,10 @@ SHORT = [
     "before look up", "after append source", "before commit", "after commit", "after fold", "after evaluate",
 ]  # fmt: skip
 KILLS = 100 if FULL else 5
-"""How often a worker is killed, and how often a server."""
+"""How often a worker is killed, and how often a server of the API."""
+
+SERVERS_KILLS = 20 if FULL else 2
+"""How often the broker or PostgreSQL is killed, in turns."""
 
 PRICE, POINTS_AT_FIRST = 10, 100_000
 
@@ -100,6 +109,11 @@ def api_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 @pytest.fixture
 def till(settings: Settings, api_servers: Workers, workers: Workers) -> Till:
     """Return the till of a shop whose member has many points."""
+    return opened(settings, api_servers, workers)
+
+
+def opened(settings: Settings, api_servers: Workers, workers: Workers) -> Till:
+    """Let a member earn many points in a shop that opens, and return its till."""
     create_topics(settings, 1)
     activate(settings.database_url, PROGRAMME)
     found = Till(settings, free_port())
@@ -163,4 +177,33 @@ def test_a_server_killed_at_any_point_leaves_one_outcome(till: Till, api_servers
         told[name] = till.outcome(name)
         if number + 1 < KILLS:
             api_servers.kill(following)
+    assert_each_counted_once(till, told)
+
+
+@pytest.fixture
+def own(kafka_service: LocalKafka, postgres_service: LocalPostgres, tmp_path: Path) -> Settings:
+    """Return settings with a broker and a PostgreSQL of this test's own."""
+    migrate(postgres_service.address)
+    return load_settings(bootstrap_servers=kafka_service.address, database_url=postgres_service.address, home=tmp_path)
+
+
+def test_a_broker_and_a_database_killed_during_a_redemption_leave_one_outcome(
+    own: Settings, kafka_service: LocalKafka, postgres_service: LocalPostgres, api_servers: Workers, workers: Workers
+) -> None:
+    till = opened(own, api_servers, workers)
+    api_servers.start(own, port=till.port)
+    eventually(lambda: till.post("/v1/nothing", {}) is not None, "the server")
+    workers.start(own)
+    told: dict[str, dict[str, Any]] = {}
+    for number in range(SERVERS_KILLS):
+        # the service dies somewhere between the request and its answer
+        name, service = f"k{number}", (kafka_service, postgres_service)[number % 2]
+        pause_s = (number // 2 * 0.01) % 0.2
+        with ThreadPoolExecutor(1) as other:
+            asked = other.submit(till.spend, name)
+            time.sleep(pause_s)
+            service.kill()
+            service.start()
+            asked.result()
+        told[name] = till.outcome(name)
     assert_each_counted_once(till, told)
