@@ -20,6 +20,15 @@ VERBS = {"reserve": "reserved", "capture": "captured", "void": "voided", "spend"
 """The verb of the reward events by which each action moves an amount."""
 
 
+OWN = """
+WITH own AS MATERIALIZED (
+    SELECT pos, seq, type, unit, amount, debit, credit, item, reason, rule_id, event_id, expires_at
+    FROM guerdon.reward_event WHERE generation = %(generation)s AND shard = %(shard)s AND member_id = %(member)s
+)
+"""
+"""The member's reward events, by the index by member: in the order of positions the whole shard would be read."""
+
+
 class Judged(NamedTuple):
     """Hold a redemption with its decision."""
 
@@ -82,14 +91,14 @@ def judged_at(cursor: Cursor, lookups: Lookups, shard: int, recorded: Recorded, 
     whose = {"generation": generation, "shard": shard, "member": member_id, "seq": seq, "event": event.event_id}
     rows = dictionaries(
         cursor,
-        """
+        f"""
+        {OWN}
         SELECT r.pos, r.seq, split_part(r.type::text, '.', 2) AS verb, r.unit, r.amount, r.item, r.reason, r.rule_id,
                r.expires_at
-        FROM guerdon.reward_event r
-        WHERE r.generation = %(generation)s AND r.shard = %(shard)s AND r.member_id = %(member)s
-          AND r.event_id = %(event)s
+        FROM own r
+        WHERE r.event_id = %(event)s
           AND (r.seq = %(seq)s OR r.seq > %(seq)s AND EXISTS (
-              SELECT FROM guerdon.source_event e WHERE e.shard = r.shard AND e.seq = r.seq AND e.kind = 'release'
+              SELECT FROM guerdon.source_event e WHERE e.shard = %(shard)s AND e.seq = r.seq AND e.kind = 'release'
           ))
         ORDER BY r.pos
         """,
@@ -101,12 +110,11 @@ def judged_at(cursor: Cursor, lookups: Lookups, shard: int, recorded: Recorded, 
     upto = {"pos": rows[-1]["pos"] if rows else None, "unit": judged.unit}
     (available,) = one(
         cursor,
-        """
+        f"""
+        {OWN}
         SELECT coalesce(sum(CASE WHEN credit IN ('active', 'debt') THEN amount ELSE 0 END
                           - CASE WHEN debit IN ('active', 'debt') THEN amount ELSE 0 END), 0)
-        FROM guerdon.reward_event
-        WHERE generation = %(generation)s AND shard = %(shard)s AND member_id = %(member)s AND unit = %(unit)s
-          AND (pos <= %(pos)s OR %(pos)s IS NULL AND seq <= %(seq)s)
+        FROM own WHERE unit = %(unit)s AND (pos <= %(pos)s OR %(pos)s IS NULL AND seq <= %(seq)s)
         """,
         whose | upto,
     )

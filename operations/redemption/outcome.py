@@ -13,7 +13,7 @@ from engine.programme.terms import RewardKind
 from engine.store import quarantine
 from engine.store.generations import live_generation
 from engine.store.logs.history import History
-from operations.redemption.judged import judged_at
+from operations.redemption.judged import OWN, judged_at
 from operations.redemption.places import TOPIC, recorded, set_aside
 from operations.redemption.refusal import Refusal, refusal_of
 from schemas.codec import Decoder
@@ -155,16 +155,19 @@ def _refusal(cursor: Cursor, place: IdentityPlace, judged: Judged, earlier: Sequ
     """Return why a redemption was refused, with the amounts that earlier actions had reserved and captured."""
     amounts = {"reserved": 0, "captured": 0, "restored": 0}
     cursor.execute(
-        """
-        SELECT split_part(type::text, '.', 2), sum(amount)::bigint FROM guerdon.reward_event
-        WHERE generation = %s AND shard = %s AND member_id = %s AND seq = ANY(%s) AND event_id = ANY(%s)
-          AND reason IS NULL GROUP BY 1
+        f"""
+        {OWN}
+        SELECT split_part(type::text, '.', 2), sum(amount)::bigint FROM own
+        WHERE seq = ANY(%(seqs)s) AND event_id = ANY(%(events)s) AND reason IS NULL GROUP BY 1
         """,
-        (
-            judged.generation, place.shard, judged.event.member_id, [each.occurrence.seq for each in earlier],
-            [each.event_id for each in earlier],
-        ),
-    )  # fmt: skip
+        {
+            "generation": judged.generation,
+            "shard": place.shard,
+            "member": judged.event.member_id,
+            "seqs": [each.occurrence.seq for each in earlier],
+            "events": [each.event_id for each in earlier],
+        },
+    )
     amounts |= dict(cursor.fetchall())
     left = amounts["captured"] - amounts["restored"]
     return refusal_of(judged.event, judged, reserved=amounts["reserved"], captured=left)
