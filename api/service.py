@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from api.access.caller import Callers
 from api.arrivals import Arrivals
@@ -17,11 +19,18 @@ from operations.intake.producer import EventProducer
 from operations.intake.submit import Admission
 from operations.quote import Judges
 from operations.redemption.lookups import Lookups
+from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from operations.intake.producer import Place, Record
     from operations.settings import Settings
 
 APPLICATION = "guerdon serve"
+SENT_WITHIN_S = 10.0
+"""How long a request waits for Kafka, whatever the client library does: its key is then free again."""
+
 ANSWERED_WITHIN = "10s"
 """How long one statement may take while somebody waits for the answer over HTTP."""
 
@@ -47,6 +56,18 @@ class Service:
     def begin(self) -> None:
         """Connect to Kafka meanwhile: the first till is not to wait for that."""
         threading.Thread(target=self.producer.connect, name="first connection", daemon=True).start()
+
+    async def send(self, records: Sequence[Record]) -> list[Place]:
+        """Return the places of events once Kafka has them.
+
+        Raises:
+            ServiceUnreachable: it has not taken them all; sent again, each counts once.
+        """
+        sending = await run_in_threadpool(self.producer.send, records)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(sending), SENT_WITHIN_S)
+        except TimeoutError:
+            raise ServiceUnreachable("Kafka has not said whether it has taken the events") from None
 
     def close(self) -> None:
         """Let Kafka take what was sent, and close the sessions."""

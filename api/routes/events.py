@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
@@ -57,8 +56,7 @@ async def send_events(
         ]
         raise Problem("invalid", f"none of the {len(judged)} events can be taken", errors)
 
-    taken = await asyncio.wrap_future(service.producer.send(records))
-    places = iter(taken)
+    places = iter(await service.send(records))
     results = [
         _result(index, fields.get("event_id"), each if isinstance(each, Refused) else next(places))
         for index, (fields, each) in enumerate(zip(sent, judged, strict=True))

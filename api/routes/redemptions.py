@@ -104,7 +104,7 @@ async def redeem(
         )  # fmt: skip
     wait_s = _wait_s(prefer)
     try:
-        (place,) = await asyncio.wrap_future(service.producer.send([prepared.record]))
+        (place,) = await service.send([prepared.record])
         try:
             await asyncio.wait_for(asyncio.wrap_future(arrival), wait_s)
         except TimeoutError:

@@ -185,7 +185,9 @@ class _Open:
             self.producer.poll(POLL_S)
 
     def close(self) -> None:
-        self.producer.flush(0 if self.has_failed else TAKEN_WITHIN_MS / 1000)
+        if self.has_failed:
+            self.producer.purge()  # whoever waits for one of its messages hears that it was not taken
+        self.producer.flush(TAKEN_WITHIN_MS / 1000)
         self._stop.set()
         self._thread.join()
 

@@ -86,15 +86,20 @@ class Till:
     def outcome(self, name: str) -> dict[str, Any]:
         """Ask until there is an outcome."""
         found: list[dict[str, Any]] = []
+        answer: tuple[int, dict[str, Any]] | None = None
 
         def is_told() -> bool:
+            nonlocal answer
             answer = self.spend(name)
             assert answer is None or answer[0] in (200, 202, 409, 503), answer
             if answer is not None and answer[0] == 200:
                 found.append(answer[1])
             return bool(found)
 
-        eventually(is_told, f"the outcome of {name}")
+        try:
+            eventually(is_told, f"the outcome of {name}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the last answer was {answer}") from None
         return found[0]
 
 
