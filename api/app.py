@@ -13,9 +13,22 @@ from fastapi.middleware.cors import CORSMiddleware
 from api import problems
 from api.problems import ProblemDocument
 from api.requests import HttpMetrics, Requests
-from api.routes import audit, events, members, pages, quotes, redemptions, tokens, webhooks
+from api.routes import (
+    audit,
+    corrections,
+    events,
+    jobs,
+    members,
+    pages,
+    quarantine,
+    quotes,
+    redemptions,
+    tokens,
+    webhooks,
+)
 from api.service import Service
 from consumers.output.webhooks import Webhooks
+from operations.jobs.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,7 +36,8 @@ if TYPE_CHECKING:
     from operations.settings import Settings
 
 ROUTERS: tuple[APIRouter, ...] = (
-    members.router, events.router, redemptions.router, quotes.router, tokens.router, webhooks.router, audit.router,
+    members.router, events.router, redemptions.router, quotes.router, tokens.router, corrections.router,
+    quarantine.router, jobs.router, webhooks.router, audit.router,
 )  # fmt: skip
 """Everything below `/v1`, in the order of the documentation."""
 
@@ -35,16 +49,18 @@ of its currency. Ignore fields that you do not know: later releases add some. Ev
 
 
 def make(settings: Settings, metrics: HttpMetrics | None = None) -> FastAPI:
-    """Return the application; while it runs, it delivers to webhooks. Sessions are opened as they are needed."""
+    """Return the application; while it runs, it delivers to webhooks and starts jobs."""
     service, metrics = Service(settings), metrics or HttpMetrics()
 
-    deliveries = Webhooks(settings, metrics.count_delivery)
+    deliveries, supervisor = Webhooks(settings, metrics.count_delivery), Supervisor(settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         deliveries.start()
+        supervisor.start()
         service.begin()
         yield
+        await to_thread.run_sync(supervisor.stop)
         await to_thread.run_sync(deliveries.stop)
         await to_thread.run_sync(service.close)
 

@@ -20,6 +20,7 @@ from cli import (
     bench,
     demo,
     export,
+    job,
     key,
     operate,
     programme,
@@ -55,7 +56,7 @@ UNREACHABLE = {
 COMMANDS = (
     demo, services, worker, serve, programme, events, simulate, member, psql, analyst, key, webhook, operate,
     audit, quarantine, why, adjust, referral, rewards, generations, difference, backtest, report, experiment, close,
-    archive, export, bench,
+    archive, export, job, bench,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.access.caller import Caller, Needs
 from api.bodies import described, read_object, refuse_others
+from api.idempotency import IdempotencyKey, needed, plain
 from api.models.redemptions import Redemption, RedemptionAsked
 from api.problems import FieldError, Problem, responses
 from api.routes.events import admission
@@ -40,7 +41,6 @@ WAIT_MAX_S = 10
 RETRY_AFTER_S = "1"
 
 _FIELDS = frozenset(RedemptionAsked.model_fields)
-_KEY = re.compile(r'"?([A-Za-z0-9._:~+=@-]{1,200})"?')
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})\b")
 _SENT = r"^\d{1,9}:\d{1,18}$"
 _REDEEMS = Needs(Scope.REDEEM)
@@ -69,9 +69,7 @@ async def redeem(
     response: Response,
     service: Shared,
     caller: Annotated[Caller, Depends(_REDEEMS)],
-    idempotency_key: Annotated[
-        str | None, Header(description="names this request for ever: the same key with the same body, the same answer")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     prefer: Annotated[
         str | None, Header(description=f"`wait=N`: how many seconds to wait for the outcome, {WAIT_MAX_S} at most")
     ] = None,
@@ -81,12 +79,7 @@ async def redeem(
     A request that is repeated with its key is never carried out twice, and has the same answer.
     """
     # what is asked
-    key = _key(caller, idempotency_key)
-    if key is None:
-        raise Problem(
-            "idempotency_key_missing",
-            "send `Idempotency-Key` with 1 to 200 letters, digits or . _ : ~ + = @ -, such as a UUID",
-        )
+    key = _key(caller, needed(idempotency_key))
     body = await read_object(request)
     refuse_others(body, _FIELDS)
     if caller.member_id is not None and body.get("member_id") != caller.member_id:
@@ -130,7 +123,8 @@ async def read_redemption(
     sent: Annotated[str | None, Query(pattern=_SENT, description="as `Location` has it")] = None,
 ) -> Redemption:
     """Return what became of a redemption that this client has sent."""
-    name = _key(caller, key)
+    given = plain(key)
+    name = None if given is None else _key(caller, given)
     outcome, place = (None, None) if name is None else await run_in_threadpool(_known, service, name, sent)
     if name is not None and place is not None:
         return _pending(response, name, place)
@@ -139,12 +133,9 @@ async def read_redemption(
     return _answer(response, outcome)
 
 
-def _key(caller: Caller, given: str | None) -> Key | None:
-    """Return the name under which a redemption counts, or None; members cannot take the keys of their shop."""
-    match = None if given is None else _KEY.fullmatch(given.strip())
-    if match is None:
-        return None
-    return Key(caller.client if caller.member_id is None else f"{caller.client}/member", match[1])
+def _key(caller: Caller, key: str) -> Key:
+    """Return the name under which a redemption counts; members cannot take the keys of their shop."""
+    return Key(caller.client if caller.member_id is None else f"{caller.client}/member", key)
 
 
 def _wait_s(prefer: str | None) -> float:

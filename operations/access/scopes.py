@@ -24,6 +24,9 @@ class Scope(StrEnum):
     MAKE_MEMBER_TOKENS = "member-tokens:write"
     MANAGE_WEBHOOKS = "webhooks:write"
     READ_AUDIT = "audit:read"
+    CORRECT = "members:write"
+    MANAGE_QUARANTINE = "quarantine:write"
+    MANAGE_GENERATIONS = "generations:write"
 
 
 MEANINGS: dict[Scope, str] = {
@@ -36,11 +39,18 @@ MEANINGS: dict[Scope, str] = {
     Scope.REDEEM: "reserve, capture, void, spend and restore points of members",
     Scope.MANAGE_WEBHOOKS: "see webhooks, make and remove them, change their secrets, pause, go on and send again",
     Scope.READ_AUDIT: "read who did what",
+    Scope.CORRECT: "correct members' balances, release and void referrals",
+    Scope.MANAGE_QUARANTINE: "see what is set aside, release and discard it",
+    Scope.MANAGE_GENERATIONS: "replay, promote, discard and verify generations, as jobs",
     Scope.MAKE_MEMBER_TOKENS: "make short-lived tokens, each for one member",
 }
 """Each scope in words."""
 
-RECORDED = frozenset((Scope.MANAGE_WEBHOOKS, Scope.READ_AUDIT))
+RECORDED = frozenset(
+    (
+        Scope.MANAGE_WEBHOOKS, Scope.READ_AUDIT, Scope.CORRECT, Scope.MANAGE_QUARANTINE, Scope.MANAGE_GENERATIONS,
+    )
+)  # fmt: skip
 """The scopes of operators: each request that needs one is recorded in the audit log, refused ones too."""
 
 OF_A_MEMBER = frozenset((Scope.READ_MEMBERS, Scope.READ_PROGRAMME))
