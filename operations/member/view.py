@@ -54,7 +54,7 @@ def member_view(
         AnswerIsNo: no event of this member was ever recorded.
     """
     shard = shard_of(member_id)
-    last_event = dictionaries(
+    last_events = dictionaries(
         cursor,
         """
         SELECT e.seq AS last_seq, e.occurred_at AS last_occurred_at, e.recorded_at AS last_recorded_at,
@@ -64,28 +64,42 @@ def member_view(
         """,
         (shard, member_id),
     )
-    if not last_event:
-        raise AnswerIsNo(
-            f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
-        )
+    if not last_events:
+        raise unknown(member_id)
 
     place = {"live": live_generation.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
     events = dictionaries(cursor, LAST_REWARD_EVENTS, place) if reward_events_max else []
     return {
         "member_id": member_id,
         "shard": shard,
-        **last_event[0],
+        **last_events[0],
         **_views(cursor, member_id, expiring_within_s),
         "reward_events": events,
     }
 
 
-def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, Any]:
-    """Return the member's rows of the views."""
-    # what they have
-    balances = dictionaries(
-        cursor, "SELECT * FROM guerdon.identified_member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
+def unknown(member_id: str) -> AnswerIsNo:
+    """Return the error of a member without any recorded event."""
+    return AnswerIsNo(
+        f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
     )
+
+
+def check_known(cursor: Cursor, member_id: str) -> None:
+    """Refuse a member without any recorded event.
+
+    Raises:
+        AnswerIsNo: with the reason.
+    """
+    cursor.execute(
+        "SELECT FROM guerdon.member_state WHERE shard = %s AND member_id = %s", (shard_of(member_id), member_id)
+    )
+    if cursor.fetchone() is None:
+        raise unknown(member_id)
+
+
+def tier_of(cursor: Cursor, member_id: str) -> dict[str, Any] | None:
+    """Return the tier that a member is in, and what is missing to the next; None where there are no tiers."""
     tiers = dictionaries(
         cursor,
         """
@@ -94,13 +108,26 @@ def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, 
         """,
         (member_id,),
     )
-    rewards = dictionaries(
+    return tiers[0] if tiers else None
+
+
+def rewards_of(cursor: Cursor, member_id: str) -> list[dict[str, Any]]:
+    """Return every coupon, gift, badge and benefit that a member was given, the oldest first."""
+    return dictionaries(
         cursor,
         """
         SELECT unit, item, code, amount, status, granted_at, expires_at
         FROM guerdon.identified_member_reward WHERE member_id = %s ORDER BY granted_at, unit, item
         """,
         (member_id,),
+    )
+
+
+def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, Any]:
+    """Return the member's rows of the views."""
+    # what they have
+    balances = dictionaries(
+        cursor, "SELECT * FROM guerdon.identified_member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
     )
     expiring = dictionaries(
         cursor,
@@ -126,19 +153,22 @@ def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, 
 
     return {
         **_referrals(cursor, member_id),
-        "tier": tiers[0] if tiers else None,
+        "tier": tier_of(cursor, member_id),
         "balances": balances,
         "expiring": expiring,
-        "rewards": rewards,
+        "rewards": rewards_of(cursor, member_id),
         "held_because": holds,
     }
 
 
+def codes_of(cursor: Cursor, member_id: str) -> list[str]:
+    """Return the referral codes of a member."""
+    cursor.execute("SELECT code FROM guerdon.identified_member_code WHERE member_id = %s ORDER BY code", (member_id,))
+    return [code for (code,) in cursor.fetchall()]
+
+
 def _referrals(cursor: Cursor, member_id: str) -> dict[str, Any]:
     """Return the member's codes, who referred them, and a summary of the members that they referred."""
-    codes = dictionaries(
-        cursor, "SELECT code FROM guerdon.identified_member_code WHERE member_id = %s ORDER BY code", (member_id,)
-    )
     referred_by = dictionaries(
         cursor,
         "SELECT referrer_id, status, reason, attributed_at FROM guerdon.identified_referral WHERE referee_id = %s",
@@ -146,7 +176,7 @@ def _referrals(cursor: Cursor, member_id: str) -> dict[str, Any]:
     )
     referrer = dictionaries(cursor, "SELECT * FROM guerdon.identified_referrer WHERE referrer_id = %s", (member_id,))
     return {
-        "codes": [row["code"] for row in codes],
+        "codes": codes_of(cursor, member_id),
         "referred_by": referred_by,
         "referrer": referrer[0] if referrer else None,
     }
