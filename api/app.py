@@ -13,7 +13,19 @@ from fastapi.middleware.cors import CORSMiddleware
 from api import problems
 from api.problems import ProblemDocument
 from api.requests import HttpMetrics, Requests
-from api.routes import audit, members, pages, webhooks
+from api.routes import (
+    audit,
+    generations,
+    history,
+    holdings,
+    leaderboards,
+    members,
+    pages,
+    programme,
+    reports,
+    reward_events,
+    webhooks,
+)
 from api.service import Service
 from consumers.output.webhooks import Webhooks
 
@@ -22,7 +34,10 @@ if TYPE_CHECKING:
 
     from operations.settings import Settings
 
-ROUTERS: tuple[APIRouter, ...] = (members.router, webhooks.router, audit.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    members.router, holdings.router, history.router, programme.router, leaderboards.router, reports.router,
+    generations.router, reward_events.router, webhooks.router, audit.router,
+)  # fmt: skip
 """Everything below `/v1`, in the order of the documentation."""
 
 DESCRIPTION = """
@@ -78,6 +93,9 @@ def _document_problems(app: FastAPI) -> None:
         document = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(document.pop("$defs", {}))
         schemas["ProblemDocument"] = document
+        for methods in file["paths"].values():
+            if "get" in methods:
+                methods["get"]["responses"]["304"] = {"description": "Unchanged since the `ETag` in `If-None-Match`"}
         return file
 
     vars(app)["openapi"] = openapi  # as FastAPI's documentation does it

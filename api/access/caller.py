@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -158,7 +158,7 @@ class Needs:
             _begin(request, caller)
         if self.scope not in caller.scopes:
             raise Problem("forbidden", f"this needs the scope {self.scope}")
-        if caller.member_id is not None and request.path_params.get("member_id", caller.member_id) != caller.member_id:
+        if caller.member_id is not None and _others(request, caller.member_id):
             raise Problem("forbidden", "this token is for another member")
         return caller
 
@@ -175,3 +175,17 @@ def _begin(request: Request, caller: Caller) -> None:
     )  # fmt: skip
     database_url = request.app.state.service.settings.database_url
     audited.begun = Begun(database_url, entry, audit.begin(database_url, entry))
+
+
+def _others(request: Request, member_id: str) -> bool:
+    """Whether a request names another member, in its path or in its query."""
+    named = [*request.query_params.getlist("member_id"), request.path_params.get("member_id", member_id)]
+    return any(each != member_id for each in named)
+
+
+def _caller(request: Request) -> Caller:
+    return cast("Caller", request.scope["caller"])
+
+
+Calling = Annotated[Caller, Depends(_caller)]
+"""The parameter by which a route gets who calls; `Needs` has let them in."""
