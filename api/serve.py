@@ -104,7 +104,8 @@ def bind(where: Listening) -> socket.socket:
         InputError: it cannot listen there; the sentence says why.
     """
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio lets a socket send at once only where its protocol is named; else an answer waits 40 ms for the other side
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((where.host, where.port))

@@ -46,7 +46,8 @@ class Service:
         self.long_pool.close()
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
+    # asynchronous, as it waits for nothing: FastAPI calls all other functions in a thread, which costs more than this
     return cast("Service", request.app.state.service)
 
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.problems import Problem
@@ -67,7 +68,10 @@ class Callers:
         Raises:
             Problem: nobody is known by this credential, or they ask too often.
         """
-        caller = self._member(credential) if member_tokens.is_token(credential) else self._client(credential)
+        _ = self.secret  # read once
+        caller = self._known(credential)
+        if caller is None and not member_tokens.is_token(credential):
+            caller = self._client(credential)
         if caller is None:
             raise Problem(
                 "unauthenticated", "the key or token is unknown, revoked or past its end",
@@ -84,20 +88,33 @@ class Callers:
                 self._secret = digest_secret.read(cursor)
         return self._secret
 
-    def _member(self, credential: str) -> Caller | None:
-        token = member_tokens.read(self.secret, credential)
-        return None if token is None else Caller(token.client, OF_A_MEMBER, token.member_id)
+    def remembered(self, credential: str) -> Caller | None:
+        """Return who calls, as far as that is known without the database; it waits for nothing.
+
+        Raises:
+            Problem: they ask too often.
+        """
+        caller = self._known(credential)
+        if caller is not None:
+            self._allow(caller)
+        return caller
+
+    def _known(self, credential: str) -> Caller | None:
+        if member_tokens.is_token(credential):
+            token = None if self._secret is None else member_tokens.read(self._secret, credential)
+            return None if token is None else Caller(token.client, OF_A_MEMBER, token.member_id)
+        looked_s, grant = self._remembered.get(credential, (0.0, None))
+        if grant is None or time.monotonic() - looked_s > REMEMBERED_S:
+            return None
+        return Caller(grant.client, grant.scopes)
 
     def _client(self, key: str) -> Caller | None:
-        now_s = time.monotonic()
-        looked_s, grant = self._remembered.get(key, (0.0, None))
-        if grant is None or now_s - looked_s > REMEMBERED_S:
-            with self._pool.snapshot() as cursor:
-                grant = keys.recognise(cursor, key)
-            if grant is None:
-                self._remembered.pop(key, None)
-                return None
-            self._remember(key, now_s, grant)
+        with self._pool.snapshot() as cursor:
+            grant = keys.recognise(cursor, key)
+        if grant is None:
+            self._remembered.pop(key, None)
+            return None
+        self._remember(key, time.monotonic(), grant)
         return Caller(grant.client, grant.scopes)
 
     def _remember(self, key: str, now_s: float, grant: keys.Grant) -> None:
@@ -139,7 +156,7 @@ class Needs:
         self.scope = scope
         self.is_recorded = scope in RECORDED
 
-    def __call__(
+    async def __call__(
         self, request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
     ) -> Caller:
         """Return who calls.
@@ -152,10 +169,10 @@ class Needs:
                 "unauthenticated", "send `Authorization: Bearer` and a key (`guerdon key create` makes one) or a token",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
-        caller: Caller = request.app.state.service.callers.caller(given.credentials)
+        caller = await _found(request.app.state.service.callers, given.credentials)
         request.scope["caller"] = caller
         if self.is_recorded:
-            _begin(request, caller)
+            await run_in_threadpool(_begin, request, caller)
         if self.scope not in caller.scopes:
             raise Problem("forbidden", f"this needs the scope {self.scope}")
         if caller.member_id is not None and _others(request, caller.member_id):
@@ -183,7 +200,13 @@ def _others(request: Request, member_id: str) -> bool:
     return any(each != member_id for each in named)
 
 
-def _caller(request: Request) -> Caller:
+async def _found(callers: Callers, credential: str) -> Caller:
+    """Return who calls; the database is asked in a thread, as whoever was here a moment ago is known without it."""
+    caller = callers.remembered(credential)
+    return caller if caller is not None else await run_in_threadpool(callers.caller, credential)
+
+
+async def _caller(request: Request) -> Caller:
     return cast("Caller", request.scope["caller"])
 
 

@@ -18,9 +18,10 @@ from api.routing import router as new_router
 from api.service import Shared
 from operations.access.scopes import Scope
 from operations.member.holdings import LotPlace, challenges, open_lots
+from operations.member.projected import rewards_of
 from operations.member.referrals import ReferralPlace, owner_of, referrals_by
 from operations.member.tier import tier_progress
-from operations.member.view import check_known, codes_of, rewards_of
+from operations.member.view import check_known, codes_of
 
 router = new_router("members")
 
@@ -44,7 +45,7 @@ def read_tier(
 @router.get("/members/{member_id}/lots", dependencies=READS, responses=responses("not_found", "erased"))
 def read_lots(
     member_id: MemberId, service: Shared, request: Request, response: Response, *, unit: Unit = None,
-    limit: Limit = 100, cursor: PageCursor = None,
+    limit: Limit = 50, cursor: PageCursor = None,
 ) -> Lots:  # fmt: skip
     """Return the grants that are not used up, in points, status and cash, the soonest to lapse first; as of now."""
     filters = {"list": "lots", "member_id": member_id, "unit": unit}

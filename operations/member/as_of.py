@@ -127,18 +127,18 @@ def _told_if_gone() -> Iterator[None]:
 def _answer(cursor: Cursor, question: dict[str, Any]) -> dict[str, Any]:
     balances = dictionaries(
         cursor,
-        "SELECT * FROM guerdon.identified_balance_as_of(%(member)s, %(as_of)s, %(known_at)s) ORDER BY unit",
-        question,
-    )
-    expiring = dictionaries(
-        cursor,
         """
-        SELECT unit, next_expiry_at AS "at", next_expiry_amount AS amount, false AS lapsed
-        FROM guerdon.identified_balance_as_of(%(member)s, %(as_of)s, %(known_at)s)
-        WHERE next_expiry_at <= %(as_of)s + %(within)s * interval '1 second' ORDER BY next_expiry_at, unit
+        SELECT *, next_expiry_at <= %(as_of)s + %(within)s * interval '1 second' AS is_soon
+        FROM guerdon.identified_balance_as_of(%(member)s, %(as_of)s, %(known_at)s) ORDER BY unit
         """,
         question,
     )
+    expiring = [
+        {"unit": row["unit"], "at": row["next_expiry_at"], "amount": row["next_expiry_amount"], "lapsed": False}
+        for row in balances
+        if row.pop("is_soon")
+    ]
+    expiring.sort(key=lambda row: (row["at"], row["unit"]))
     return {
         "generation": generation_at(cursor, question["known_at"]),
         "tier": _tier(cursor, question),

@@ -6,6 +6,7 @@ than one who has as much.
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,12 +61,20 @@ def open_lots(
     pages = {} if member.parts is None else member.parts.pages
     lots = [*member.state.lots, *(lot for page in pages.values() for lot in page.lots)]
 
-    # those that are asked for, in order
-    wanted = [lot for lot in lots if lot.is_open and lot.unit not in ITEM_UNITS and unit in (None, lot.unit)]
-    placed = sorted(((_place(lot), lot) for lot in wanted), key=itemgetter(0))
-    page = [each for each in placed if after is None or each[0] > after][: limit + 1]
+    # those that are asked for, in order; one more shows whether others follow
+    begin = (-1,) if after is None else (after.expires_ms, after.granted_ms, bytes.fromhex(after.key))
+    wanted = [
+        (place, lot)
+        for lot in lots
+        if lot.is_open and lot.unit not in ITEM_UNITS and unit in (None, lot.unit) and (place := _place(lot)) > begin
+    ]
+    page = nsmallest(limit + 1, wanted, key=itemgetter(0))
+
+    following = None
+    if len(page) > limit:
+        expires_ms, granted_ms, key = page[limit - 1][0]
+        following = LotPlace(expires_ms, granted_ms, key.hex())
     now_ms = live_generation.now_ms(cursor)
-    following = page[limit - 1][0] if len(page) > limit else None
     return [_shown(lot, now_ms) for _, lot in page[:limit]], following
 
 
@@ -76,8 +85,8 @@ def _member(cursor: Cursor, member_id: str) -> Member:
     return member
 
 
-def _place(lot: Lot) -> LotPlace:
-    return LotPlace(_NEVER if lot.expires_ms is None else lot.expires_ms, lot.granted_ms, lot.key.hex())
+def _place(lot: Lot) -> tuple[int, int, bytes]:
+    return _NEVER if lot.expires_ms is None else lot.expires_ms, lot.granted_ms, lot.key
 
 
 def _shown(lot: Lot, now_ms: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.store import programmes
 from operations.member.as_of import tier_at, times_of
-from operations.member.view import check_known, tier_of
+from operations.member.projected import tier_of
+from operations.member.view import check_known
 from operations.rows import plain
 from operations.setup.live_programme import levels
 from schemas.errors import AnswerIsNo

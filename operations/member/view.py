@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.store.database import snapshot
 from engine.store.generations import live_generation
+from operations.member.projected import balances_of, rewards_of, tier_of
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo
 from schemas.partitioning import shard_of
@@ -67,8 +68,11 @@ def member_view(
     if not last_events:
         raise unknown(member_id)
 
-    place = {"live": live_generation.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
-    events = dictionaries(cursor, LAST_REWARD_EVENTS, place) if reward_events_max else []
+    events = []
+    if reward_events_max:
+        live = live_generation.live(cursor)
+        place = {"live": live, "shard": shard, "member": member_id, "last": reward_events_max}
+        events = dictionaries(cursor, LAST_REWARD_EVENTS, place)
     return {
         "member_id": member_id,
         "shard": shard,
@@ -98,48 +102,9 @@ def check_known(cursor: Cursor, member_id: str) -> None:
         raise unknown(member_id)
 
 
-def tier_of(cursor: Cursor, member_id: str) -> dict[str, Any] | None:
-    """Return the tier that a member is in, and what is missing to the next; None where there are no tiers."""
-    tiers = dictionaries(
-        cursor,
-        """
-        SELECT tier, since, until, qualifying, next_tier, to_next_tier
-        FROM guerdon.identified_member_tier WHERE member_id = %s
-        """,
-        (member_id,),
-    )
-    return tiers[0] if tiers else None
-
-
-def rewards_of(cursor: Cursor, member_id: str) -> list[dict[str, Any]]:
-    """Return every coupon, gift, badge and benefit that a member was given, the oldest first."""
-    return dictionaries(
-        cursor,
-        """
-        SELECT unit, item, code, amount, status, granted_at, expires_at
-        FROM guerdon.identified_member_reward WHERE member_id = %s ORDER BY granted_at, unit, item
-        """,
-        (member_id,),
-    )
-
-
 def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, Any]:
     """Return the member's rows of the views."""
-    # what they have
-    balances = dictionaries(
-        cursor, "SELECT * FROM guerdon.identified_member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
-    )
-    expiring = dictionaries(
-        cursor,
-        """
-        SELECT unit, next_expiry_at AS "at", next_expiry_amount AS amount,
-               next_expiry_at <= clock_timestamp() AS lapsed
-        FROM guerdon.identified_member_balance
-        WHERE member_id = %s AND next_expiry_at <= clock_timestamp() + %s * interval '1 second'
-        ORDER BY next_expiry_at, unit
-        """,
-        (member_id, expiring_within_s),
-    )
+    balances, expiring = balances_of(cursor, member_id, expiring_within_s)
 
     # the records in quarantine that hold them
     holds = dictionaries(

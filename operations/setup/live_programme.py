@@ -10,6 +10,7 @@ from engine.programme.fields import TRIGGER_NAMES
 from engine.programme.model import in_order
 from engine.programme.terms import RewardKind
 from engine.store import programmes
+from operations.member.projected import balances_of
 from operations.member.view import check_known
 from operations.rows import plain
 from schemas.errors import AnswerIsNo
@@ -84,11 +85,8 @@ def _live(cursor: Cursor) -> tuple[programmes.Version, Programme]:
 def _available(cursor: Cursor, member_id: str) -> int:
     """Return the points that a member can spend; below 0 where they owe."""
     check_known(cursor, member_id)
-    cursor.execute(
-        "SELECT available FROM guerdon.identified_member_balance WHERE member_id = %s AND unit = 'points'", (member_id,)
-    )
-    row = cursor.fetchone()
-    return 0 if row is None else int(row[0])
+    balances, _ = balances_of(cursor, member_id)
+    return next((int(row["available"]) for row in balances if row["unit"] == "points"), 0)
 
 
 def _rewards(cursor: Cursor, programme: Programme) -> list[dict[str, Any]]:
