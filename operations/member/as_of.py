@@ -101,7 +101,7 @@ def generation_at(cursor: Cursor, known_at: datetime) -> int:
         AnswerIsNo: its log is gone.
     """
     with _told_if_gone():
-        (generation,) = one(cursor, "SELECT guerdon.generation_at(%s)", (known_at,))
+        (generation,) = one(cursor, "/* keep the plan */ SELECT guerdon.generation_at(%s)", (known_at,))
     return int(generation)
 
 
@@ -128,7 +128,7 @@ def _answer(cursor: Cursor, question: dict[str, Any]) -> dict[str, Any]:
     balances = dictionaries(
         cursor,
         """
-        SELECT *, next_expiry_at <= %(as_of)s + %(within)s * interval '1 second' AS is_soon
+        /* keep the plan */ SELECT *, next_expiry_at <= %(as_of)s + %(within)s * interval '1 second' AS is_soon
         FROM guerdon.identified_balance_as_of(%(member)s, %(as_of)s, %(known_at)s) ORDER BY unit
         """,
         question,
@@ -151,7 +151,7 @@ def _tier(cursor: Cursor, question: dict[str, Any]) -> dict[str, Any] | None:
     tiers = dictionaries(
         cursor,
         """
-        SELECT tier, since, until, qualifying, next_tier, to_next_tier
+        /* keep the plan */ SELECT tier, since, until, qualifying, next_tier, to_next_tier
         FROM guerdon.identified_tier_as_of(%(member)s, %(as_of)s, %(known_at)s)
         """,
         question,

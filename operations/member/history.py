@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 _PAGE = f"""
-WITH own AS MATERIALIZED (
+/* keep the plan */ WITH own AS MATERIALIZED (
     SELECT pos FROM guerdon.reward_event
     WHERE generation = %(generation)s AND shard = %(shard)s AND member_id = %(member)s
       AND occurred_at <= %(as_of)s AND recorded_at <= %(known_at)s
@@ -33,7 +33,7 @@ ORDER BY pos DESC
 """The index by member finds all of the member's reward events; reading backwards from the log's end would be a scan."""
 
 _GRANTS = """
-SELECT reward_key, event_id FROM guerdon.reward_event
+/* keep the plan */ SELECT reward_key, event_id FROM guerdon.reward_event
 WHERE generation = %(generation)s AND shard = %(shard)s AND member_id = %(member)s AND reward_key = ANY(%(lots)s)
 """
 

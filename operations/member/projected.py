@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 _BALANCES = """
-SELECT b.unit, -b.issued AS granted, b.pending, b.active, b.reserved, b.spent, b.expired,
+/* keep the plan */ SELECT b.unit, -b.issued AS granted, b.pending, b.active, b.reserved, b.spent, b.expired,
        b.reversed + b.debt AS settled, b.reversed, -b.debt AS debt, b.active + b.debt AS available,
        x.expires_at AS next_expiry_at, x.active AS next_expiry_amount, c.as_of,
        x.expires_at <= clock_timestamp() + %(within)s * interval '1 second' AS is_soon,
@@ -32,20 +32,31 @@ WHERE l.projection = 'member_balance' ORDER BY b.unit
 """
 
 _REWARDS = """
-SELECT r.unit, r.item, NULL::text AS code, r.amount, r.status, r.granted_at, r.expires_at
+/* keep the plan */ SELECT r.unit, r.item, NULL::text AS code, r.amount, r.status, r.granted_at, r.expires_at
 FROM guerdon.live_build l
 JOIN guerdon.member_reward r ON r.build = l.build AND r.shard = %(shard)s AND r.member_id = %(member)s
 WHERE l.projection = 'member_reward' ORDER BY r.granted_at, r.unit, r.item
 """
 
+_SPENDABLE = """
+/* keep the plan */ SELECT b.active + b.debt - coalesce((
+           SELECT sum(e.active) FROM guerdon.member_expiry e
+           WHERE e.build = b.build AND e.shard = b.shard AND e.member_id = b.member_id AND e.unit = b.unit
+             AND e.expires_at <= clock_timestamp()
+       ), 0)
+FROM guerdon.live_build l
+JOIN guerdon.member_balance b ON b.build = l.build AND b.shard = %(shard)s AND b.member_id = %(member)s
+WHERE l.projection = 'member_balance' AND b.unit = 'points'
+"""
+
 _TIER = """
-SELECT tier, tier_since AS since, tier_until AS until, qualifying, next_tier, to_next_tier
+/* keep the plan */ SELECT tier, tier_since AS since, tier_until AS until, qualifying, next_tier, to_next_tier
 FROM guerdon.member_state WHERE shard = %(shard)s AND member_id = %(member)s AND tier IS NOT NULL
 """
 
 
 def balances_of(
-    cursor: Cursor, member_id: str, expiring_within_s: int = 0
+    cursor: Cursor, member_id: str, expiring_within_s: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return a member's balances by unit, and the amounts that lapse within a time, the soonest first."""
     rows = dictionaries(cursor, _BALANCES, {**_key(member_id), "within": expiring_within_s})
@@ -57,6 +68,16 @@ def balances_of(
             at, amount = row["next_expiry_at"], row["next_expiry_amount"]
             expiring.append({"unit": row["unit"], "at": at, "amount": amount, "lapsed": is_lapsed})
     return balances, sorted(expiring, key=lambda row: (row["at"], row["unit"]))
+
+
+def spendable_points(cursor: Cursor, member_id: str) -> int:
+    """Return the points that a member can spend at this instant; below 0 where they owe.
+
+    Points whose time has passed do not count, though the log records their end with the member's next step only.
+    """
+    cursor.execute(_SPENDABLE, _key(member_id))
+    row = cursor.fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def tier_of(cursor: Cursor, member_id: str) -> dict[str, Any] | None:

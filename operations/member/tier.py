@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from engine.store import programmes
 from operations.member.as_of import tier_at, times_of
-from operations.member.projected import tier_of
 from operations.member.view import check_known
 from operations.rows import plain
 from operations.setup.live_programme import levels
@@ -30,8 +29,7 @@ def tier_progress(cursor: Cursor, member_id: str, as_of_ms: int | None, known_at
     """
     check_known(cursor, member_id)
     times = times_of(cursor, as_of_ms, known_at_ms)
-    is_now = as_of_ms is None and known_at_ms is None
-    tier = tier_of(cursor, member_id) if is_now else tier_at(cursor, member_id, times)
+    tier = tier_at(cursor, member_id, times)
     active = programmes.active(cursor)
     terms = None if active is None else programmes.judged_as(cursor, active.version).terms.tiers
     if tier is None or terms is None:

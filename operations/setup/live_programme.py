@@ -10,7 +10,7 @@ from engine.programme.fields import TRIGGER_NAMES
 from engine.programme.model import in_order
 from engine.programme.terms import RewardKind
 from engine.store import programmes
-from operations.member.projected import balances_of
+from operations.member.projected import spendable_points
 from operations.member.view import check_known
 from operations.rows import plain
 from schemas.errors import AnswerIsNo
@@ -66,7 +66,10 @@ def catalogue(cursor: Cursor, member_id: str | None = None) -> dict[str, Any]:
     """
     _, programme = _live(cursor)
     rewards = _rewards(cursor, programme)
-    available = None if member_id is None else _available(cursor, member_id)
+    available = None
+    if member_id is not None:
+        check_known(cursor, member_id)
+        available = spendable_points(cursor, member_id)
     for reward in rewards:
         missing = None if available is None else max(reward["from_points"] - available, 0)
         reward["missing"] = missing
@@ -80,13 +83,6 @@ def _live(cursor: Cursor) -> tuple[programmes.Version, Programme]:
     if version is None:
         raise AnswerIsNo("no programme is active; `guerdon programme activate FILE` turns one on")
     return version, programmes.judged_as(cursor, version.version)
-
-
-def _available(cursor: Cursor, member_id: str) -> int:
-    """Return the points that a member can spend; below 0 where they owe."""
-    check_known(cursor, member_id)
-    balances, _ = balances_of(cursor, member_id)
-    return next((int(row["available"]) for row in balances if row["unit"] == "points"), 0)
 
 
 def _rewards(cursor: Cursor, programme: Programme) -> list[dict[str, Any]]:

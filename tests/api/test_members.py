@@ -59,7 +59,7 @@ def test_what_is_read_by_keys_is_what_the_views_say(shop_url: str) -> None:
             said = [
                 dictionaries(cursor, f"{query} WHERE member_id = %s ORDER BY {order}", of) for query, order in VIEWS
             ]
-            balances, _ = balances_of(cursor, of[0])
+            balances, _ = balances_of(cursor, of[0], 0)
             tier = tier_of(cursor, of[0])
             rewards = [{"member_id": of[0], **row} for row in rewards_of(cursor, of[0])]
             assert [balances, [{"member_id": of[0], **tier}] if tier else [], rewards] == said

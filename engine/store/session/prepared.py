@@ -1,7 +1,11 @@
 """Let PostgreSQL plan a question once a session, not each time that it is asked.
 
-A short read through a view costs more to plan than to answer. So a session that asks many of them keeps their plans:
-`note` prepares the questions that were asked for the first time, and `PreparedCursor` asks by their names from then on.
+A short read through a view costs more to plan than to answer. So a session that asks many of them keeps the plans of
+questions that begin with the comment `/* keep the plan */`: `note` prepares those that were asked for the first time,
+and `PreparedCursor` asks by their names from then on. To any other cursor it is a comment.
+
+A question says so itself, as it must be one in which PostgreSQL finds the type of each parameter beside it: in a row
+such as `(shard, %s)` the parameter would get another type than a number written in its place.
 """
 
 from __future__ import annotations
@@ -11,17 +15,20 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import psycopg2
+import structlog
 
 from engine.store.session.watched import WatchedCursor
 
 if TYPE_CHECKING:
     from engine.store.cursor import Connection
 
+log = structlog.get_logger()
+
 STATEMENTS_MAX = 200
 """Plans that a session keeps; further questions are planned each time."""
 
 _PLACEHOLDER = re.compile(r"%\((?P<name>\w+)\)s|(?P<place>%s)|%%")
-_QUESTION = re.compile(r"\s*(?:SELECT|WITH)\b[^;]*", re.DOTALL)
+_MARK = "/* keep the plan */"
 
 _UNPLANNED = ""
 """The text of a question that is asked as it is."""
@@ -38,7 +45,7 @@ class PreparedCursor(WatchedCursor):
 
     def execute(self, query: Any, variables: Any = None) -> None:
         """Execute `query`."""
-        if variables is None or not isinstance(query, str):
+        if variables is None or not isinstance(query, str) or not query.lstrip().startswith(_MARK):
             super().execute(query, variables)
             return
 
@@ -46,8 +53,7 @@ class PreparedCursor(WatchedCursor):
         text = known.get(query)
         if text is None and len(known) < STATEMENTS_MAX:
             known[query] = _UNPLANNED
-            if _QUESTION.fullmatch(query):
-                _ASKED.setdefault(self.connection, []).append(query)
+            _ASKED.setdefault(self.connection, []).append(query)
         super().execute(text or query, variables)
 
 
@@ -61,7 +67,8 @@ def note(session: Connection) -> None:
         try:
             with session, session.cursor() as cursor:
                 cursor.execute(statement)
-        except psycopg2.ProgrammingError:
+        except psycopg2.ProgrammingError as error:
+            log.warning("a plan cannot be kept", why=str(error).splitlines()[0], question=query[:200])
             continue
         _KNOWN[session][query] = call
 
