@@ -107,7 +107,8 @@ async def recorded(request: Request, handler: Callable[[Request], Coroutine[Any,
         raise
     finally:
         if audited.begun is not None:
-            await to_thread.run_sync(audited.begun.end, result, detail)
+            said = None if detail is None else detail.replace("\0", "\\0")
+            await to_thread.run_sync(audited.begun.end, result, said)
 
 
 def _writing(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:

@@ -63,7 +63,8 @@ def check(api: Api, case: Any, *, is_known: bool) -> None:
         for parameters in (case.path_parameters, case.query):
             parameters.update({name: KNOWN[name] for name in KNOWN.keys() & parameters.keys()})
     headers = {name: value for name, value in dict(case.headers or {}).items() if name.lower() != "authorization"}
-    body = {} if isinstance(case.body, NotSet) else {"json": case.body}
+    body = {"content": case.body} if isinstance(case.body, bytes) else {"json": case.body}
+    body = {} if isinstance(case.body, NotSet) else body
     query = list(pairs(case.query))
     response = api.call(case.method, case.formatted_path, headers=headers, params=query, **body)
     case.validate_response(response, checks=CHECKS)
