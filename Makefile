@@ -70,6 +70,7 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/python -m bench.as_of
 	@$(BIN)/python -m bench.open_lots
 	@$(BIN)/python -m bench.insight.facts
+	@$(BIN)/python -m bench.reach.reads
 	@$(BIN)/python -m bench.reach.redemptions
 
 chaos: $(READY) ## the long form of the tests in which processes, networks, disks and clocks fail

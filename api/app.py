@@ -17,12 +17,19 @@ from api.routes import (
     audit,
     corrections,
     events,
+    generations,
+    history,
+    holdings,
     jobs,
+    leaderboards,
     members,
     pages,
+    programme,
     quarantine,
     quotes,
     redemptions,
+    reports,
+    reward_events,
     tokens,
     webhooks,
 )
@@ -36,8 +43,9 @@ if TYPE_CHECKING:
     from operations.settings import Settings
 
 ROUTERS: tuple[APIRouter, ...] = (
-    members.router, events.router, redemptions.router, quotes.router, tokens.router, corrections.router,
-    quarantine.router, jobs.router, webhooks.router, audit.router,
+    members.router, holdings.router, history.router, programme.router, leaderboards.router, events.router,
+    redemptions.router, quotes.router, tokens.router, reports.router, generations.router, reward_events.router,
+    corrections.router, quarantine.router, jobs.router, webhooks.router, audit.router,
 )  # fmt: skip
 """Everything below `/v1`, in the order of the documentation."""
 
@@ -98,6 +106,9 @@ def _document_problems(app: FastAPI) -> None:
         document = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(document.pop("$defs", {}))
         schemas["ProblemDocument"] = document
+        for methods in file["paths"].values():
+            if "get" in methods:
+                methods["get"]["responses"]["304"] = {"description": "Unchanged since the `ETag` in `If-None-Match`"}
         return file
 
     vars(app)["openapi"] = openapi  # as FastAPI's documentation does it

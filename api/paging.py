@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 from urllib.parse import urlencode
 
 from fastapi import Query
 
 from api.problems import FieldError, Problem
+from schemas.events import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 LIMIT_MAX = 500
+
+Key = TypeVar("Key", bound=tuple[Any, ...])
 
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="the most rows of a page")]
 PageCursor = Annotated[
@@ -42,6 +45,18 @@ def position(cursor: str | None, filters: Mapping[str, Any]) -> list[Any] | None
     return key
 
 
+def place(kind: type[Key], key: list[Any]) -> Key:
+    """Return the key of a row as the NamedTuple that it was made of.
+
+    Raises:
+        Problem: it was made of another one.
+    """
+    kinds = list(get_type_hints(kind).values())
+    if list(map(type, key)) != kinds or not all(map(_is_sound, key)):
+        raise _wrong("it is none that a page has named as `next`")
+    return kind(*key)
+
+
 def cursor_after(key: list[Any], filters: Mapping[str, Any]) -> str:
     """Return the cursor of the page that follows the row with this key."""
     text = json.dumps([key, _plain(filters)], separators=(",", ":"), ensure_ascii=False)
@@ -53,6 +68,11 @@ def link(request: Request, response: Response, following: str | None) -> None:
     if following is not None:
         asked = {**request.query_params, "cursor": following}
         response.headers["Link"] = f'<{request.url.path}?{urlencode(asked)}>; rel="next"'
+
+
+def _is_sound(value: str | int) -> bool:
+    """Whether PostgreSQL can compare a column with a value."""
+    return "\0" not in value if isinstance(value, str) else abs(value) <= INT64_MAX
 
 
 def _wrong(detail: str) -> Problem:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import wraps
 from hashlib import sha256
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from api.problems import Problem
@@ -67,7 +70,13 @@ class BoundedRequest(Request):
 
 
 class Route(APIRoute):
-    """Answer reads with an `ETag`, and with 304 to who has that very answer already."""
+    """Answer reads with an `ETag`, and with 304 to who has that very answer already.
+
+    A model that a route returns is written as JSON at once; FastAPI would check it a second time, in another thread.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        super().__init__(path, _writing(endpoint, more.get("status_code") or 200), **more)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, wrapped."""
@@ -98,7 +107,30 @@ async def recorded(request: Request, handler: Callable[[Request], Coroutine[Any,
         raise
     finally:
         if audited.begun is not None:
-            await to_thread.run_sync(audited.begun.end, result, detail)
+            said = None if detail is None else detail.replace("\0", "\\0")
+            await to_thread.run_sync(audited.begun.end, result, said)
+
+
+def _writing(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
+    """Return a route's function, which returns a model, as one that returns the response."""
+    if iscoroutinefunction(endpoint):
+        return endpoint
+
+    @wraps(endpoint)
+    def written(**values: Any) -> Any:
+        answer = endpoint(**values)
+        if not isinstance(answer, BaseModel):
+            return answer
+        response = Response(answer.model_dump_json(by_alias=True), status, media_type="application/json")
+
+        # what the route has set beside the answer
+        beside = values.get("response")
+        if isinstance(beside, Response):
+            response.status_code = beside.status_code or status
+            response.raw_headers += [each for each in beside.raw_headers if each[0] != b"content-length"]
+        return response
+
+    return written
 
 
 def router(tag: str) -> APIRouter:

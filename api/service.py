@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.access.caller import Callers
 from api.arrivals import Arrivals
-from engine.store.database import connect
+from engine.store.database import NO_LIMIT, connect
 from engine.store.session.pool import Pool
 from operations.access.scopes import OF_A_MEMBER, Scope
 from operations.intake.producer import EventProducer
@@ -34,14 +34,21 @@ SENT_WITHIN_S = 10.0
 ANSWERED_WITHIN = "10s"
 """How long one statement may take while somebody waits for the answer over HTTP."""
 
+LONG_READS_MAX = 2
+"""How many reports and comparisons may be computed at once; each may take as long as it takes."""
+
 
 class Service:
-    """Hold what the routes share."""
+    """Hold what the routes share; `pool` is for short reads, `long_pool` for reports and comparisons."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.pool = Pool(
             partial(connect, settings.database_url, application=APPLICATION, statement_max=ANSWERED_WITHIN)
+        )
+        self.long_pool = Pool(
+            partial(connect, settings.database_url, application=APPLICATION, idle_max=NO_LIMIT, statement_max=NO_LIMIT),
+            sessions_max=LONG_READS_MAX,
         )
         self.callers = Callers(
             self.pool, settings.database_url, settings.api_requests_per_s,
@@ -69,14 +76,20 @@ class Service:
         except TimeoutError:
             raise ServiceUnreachable("Kafka has not said whether it has taken the events") from None
 
+    def referral_link(self, code: str) -> str:
+        """Return the link by which a member shares their code."""
+        return self.settings.referral_link.replace("{code}", code)
+
     def close(self) -> None:
         """Let Kafka take what was sent, and close the sessions."""
         self.arrivals.close()
         self.producer.close()
         self.pool.close()
+        self.long_pool.close()
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
+    # asynchronous, as it waits for nothing: FastAPI calls all other functions in a thread, which costs more than this
     return cast("Service", request.app.state.service)
 
 

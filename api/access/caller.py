@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.problems import Problem
@@ -71,7 +72,10 @@ class Callers:
         Raises:
             Problem: nobody is known by this credential, or they ask too often.
         """
-        caller = self._member(credential) if member_tokens.is_token(credential) else self._client(credential)
+        _ = self.secret  # read once
+        caller = self._known(credential)
+        if caller is None and not member_tokens.is_token(credential):
+            caller = self._client(credential)
         if caller is None:
             raise Problem(
                 "unauthenticated", "the key or token is unknown, revoked or past its end",
@@ -88,20 +92,33 @@ class Callers:
                 self._secret = digest_secret.read(cursor)
         return self._secret
 
-    def _member(self, credential: str) -> Caller | None:
-        token = member_tokens.read(self.secret, credential)
-        return None if token is None else Caller(token.client, self._of_a_member, token.member_id)
+    def remembered(self, credential: str) -> Caller | None:
+        """Return who calls, as far as that is known without the database; it waits for nothing.
+
+        Raises:
+            Problem: they ask too often.
+        """
+        caller = self._known(credential)
+        if caller is not None:
+            self._allow(caller)
+        return caller
+
+    def _known(self, credential: str) -> Caller | None:
+        if member_tokens.is_token(credential):
+            token = None if self._secret is None else member_tokens.read(self._secret, credential)
+            return None if token is None else Caller(token.client, self._of_a_member, token.member_id)
+        looked_s, grant = self._remembered.get(credential, (0.0, None))
+        if grant is None or time.monotonic() - looked_s > REMEMBERED_S:
+            return None
+        return Caller(grant.client, grant.scopes)
 
     def _client(self, key: str) -> Caller | None:
-        now_s = time.monotonic()
-        looked_s, grant = self._remembered.get(key, (0.0, None))
-        if grant is None or now_s - looked_s > REMEMBERED_S:
-            with self._pool.snapshot() as cursor:
-                grant = keys.recognise(cursor, key)
-            if grant is None:
-                self._remembered.pop(key, None)
-                return None
-            self._remember(key, now_s, grant)
+        with self._pool.snapshot() as cursor:
+            grant = keys.recognise(cursor, key)
+        if grant is None:
+            self._remembered.pop(key, None)
+            return None
+        self._remember(key, time.monotonic(), grant)
         return Caller(grant.client, grant.scopes)
 
     def _remember(self, key: str, now_s: float, grant: keys.Grant) -> None:
@@ -143,7 +160,7 @@ class Needs:
         self.scope = scope
         self.is_recorded = scope in RECORDED
 
-    def __call__(
+    async def __call__(
         self, request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
     ) -> Caller:
         """Return who calls.
@@ -156,13 +173,13 @@ class Needs:
                 "unauthenticated", "send `Authorization: Bearer` and a key (`guerdon key create` makes one) or a token",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
-        caller: Caller = request.app.state.service.callers.caller(given.credentials)
+        caller = await _found(request.app.state.service.callers, given.credentials)
         request.scope["caller"] = caller
         if self.is_recorded:
-            _begin(request, caller)
+            await run_in_threadpool(_begin, request, caller)
         if self.scope not in caller.scopes:
             raise Problem("forbidden", f"this needs the scope {self.scope}")
-        if caller.member_id is not None and request.path_params.get("member_id", caller.member_id) != caller.member_id:
+        if caller.member_id is not None and _others(request, caller.member_id):
             raise Problem("forbidden", "this token is for another member")
         return caller
 
@@ -173,9 +190,30 @@ def _begin(request: Request, caller: Caller) -> None:
     arguments = {**request.path_params, **request.query_params}
     if audited.body:
         arguments["body"] = audited.body
+    written = {name: value.replace("\0", "\\0") for name, value in arguments.items()}  # JSON in PostgreSQL holds no NUL
     entry = Entry(
-        f"client:{caller.client}", f"{request.method} {request.scope['route'].path}", arguments, "begun",
+        f"client:{caller.client}", f"{request.method} {request.scope['route'].path}", written, "begun",
         on_behalf=request.headers.get("x-on-behalf-of", "")[:200] or None, request_id=request.scope["request_id"],
     )  # fmt: skip
     database_url = request.app.state.service.settings.database_url
     audited.begun = Begun(database_url, entry, audit.begin(database_url, entry))
+
+
+def _others(request: Request, member_id: str) -> bool:
+    """Whether a request names another member, in its path or in its query."""
+    named = [*request.query_params.getlist("member_id"), request.path_params.get("member_id", member_id)]
+    return any(each != member_id for each in named)
+
+
+async def _found(callers: Callers, credential: str) -> Caller:
+    """Return who calls; the database is asked in a thread, as whoever was here a moment ago is known without it."""
+    caller = callers.remembered(credential)
+    return caller if caller is not None else await run_in_threadpool(callers.caller, credential)
+
+
+async def _caller(request: Request) -> Caller:
+    return cast("Caller", request.scope["caller"])
+
+
+Calling = Annotated[Caller, Depends(_caller)]
+"""The parameter by which a route gets who calls; `Needs` has let them in."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from api.access.caller import Needs
-from api.paging import Limit, PageCursor, cursor_after, link, position
+from api.paging import Limit, PageCursor, cursor_after, link, place, position
 from api.problems import responses
+from api.routes.members import WRITTEN
 from api.routing import router as new_router
 from api.service import Shared
 from operations.access.scopes import Scope
@@ -42,20 +43,28 @@ class AuditPage(BaseModel):
     next: str | None = Field(description="the cursor of the page after this one; null: there is none")
 
 
+class AuditPlace(NamedTuple):
+    """Hold the place in the audit log at which a page ends."""
+
+    seq: int
+
+
 @router.get("/audit", dependencies=[Depends(Needs(Scope.READ_AUDIT))], responses=responses())
 def read_audit(
     request: Request,
     response: Response,
     service: Shared,
-    actor: Annotated[str | None, Query(max_length=200, description="only what this one did")] = None,
-    action: Annotated[str | None, Query(max_length=200, description="only this command or route")] = None,
+    actor: Annotated[str | None, Query(max_length=200, pattern=WRITTEN, description="only what this one did")] = None,
+    action: Annotated[
+        str | None, Query(max_length=200, pattern=WRITTEN, description="only this command or route")
+    ] = None,
     limit: Limit = 50,
     cursor: PageCursor = None,
 ) -> AuditPage:
     """Return who did what, and what came of it, the newest first; `guerdon verify` proves that no entry was changed."""
     filters = {"actor": actor, "action": action}
     key = position(cursor, filters)
-    before = None if key is None else int(key[0])
+    before = None if key is None else place(AuditPlace, key).seq
     with service.pool.snapshot() as reading:
         rows = entries(reading, before=before, actor=actor, action=action, limit=limit)
     following = cursor_after([rows[-1]["seq"]], filters) if len(rows) == limit else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Path, Query
+from pydantic import AwareDatetime
 
 from api.access.caller import Needs
 from api.models.members import Balances, Member
@@ -19,18 +19,26 @@ from operations.member.view import member_view
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from engine.store.cursor import Cursor
 
 router = new_router("members")
 
-MemberId = Annotated[str, Path(min_length=1, max_length=200, description="the member, as their events name them")]
-Instant = Annotated[
-    datetime | None, Query(description="RFC 3339 with an offset, such as 2026-11-30T18:00:00+01:00 (`+` written %2B)")
+WRITTEN = r"^[^\x00]*$"
+"""A text that PostgreSQL can hold."""
+
+MemberId = Annotated[
+    str, Path(min_length=1, max_length=200, pattern=WRITTEN, description="the member, as their events name them")
 ]
-_READS = [Depends(Needs(Scope.READ_MEMBERS))]
+Instant = Annotated[
+    AwareDatetime | None,
+    Query(description="RFC 3339 with an offset, such as 2026-11-30T18:00:00+01:00 (`+` written %2B)"),
+]
+READS = [Depends(Needs(Scope.READ_MEMBERS))]
 
 
-@router.get("/members/{member_id}", dependencies=_READS, responses=responses("not_found", "erased"))
+@router.get("/members/{member_id}", dependencies=READS, responses=responses("not_found", "erased"))
 def read_member(member_id: MemberId, service: Shared) -> Member:
     """Return what a member has now: balances, tier, what lapses soon, rewards, referrals."""
     with service.pool.snapshot() as cursor:
@@ -43,7 +51,7 @@ def read_member(member_id: MemberId, service: Shared) -> Member:
             "held": bool(view["held_because"]),
             "referrals": {
                 "codes": view["codes"],
-                "links": [service.settings.referral_link.replace("{code}", code) for code in view["codes"]],
+                "links": [service.referral_link(code) for code in view["codes"]],
                 "referred_by": view["referred_by"],
                 **{name: referrer.get(name, 0) for name in ("referred", "qualified", "rejected", "voided")},
             },
@@ -51,14 +59,14 @@ def read_member(member_id: MemberId, service: Shared) -> Member:
     )
 
 
-@router.get("/members/{member_id}/balances", dependencies=_READS, responses=responses("not_found", "erased"))
+@router.get("/members/{member_id}/balances", dependencies=READS, responses=responses("not_found", "erased"))
 def read_balances(
     member_id: MemberId, service: Shared, effective_at: Instant = None, known_at: Instant = None
 ) -> Balances:
     """Return balances and tier at an instant, past or future, by what was recorded at an instant; by default now."""
     with service.pool.snapshot() as cursor:
         refuse_erased(cursor, member_id)
-        view: dict[str, Any] = balances_as_of(cursor, member_id, _ms(effective_at), _ms(known_at))
+        view: dict[str, Any] = balances_as_of(cursor, member_id, milliseconds(effective_at), milliseconds(known_at))
     return Balances.model_validate(view | {"effective_at": view["as_of"]})
 
 
@@ -72,5 +80,6 @@ def refuse_erased(cursor: Cursor, member_id: str) -> None:
         raise Problem("erased", "this member was erased; what they did is counted under a pseudonym")
 
 
-def _ms(instant: datetime | None) -> int | None:
+def milliseconds(instant: datetime | None) -> int | None:
+    """Return an instant in ms since 1970."""
     return None if instant is None else round(instant.timestamp() * 1000)

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.access.caller import Needs
 from api.problems import responses
+from api.routes.members import WRITTEN
 from api.routing import router as new_router
 from api.service import Shared
 from operations.access.scopes import Scope
@@ -17,7 +18,7 @@ from operations.webhooks import endpoints
 
 router = new_router("webhooks")
 
-WebhookId = Annotated[str, Path(min_length=1, max_length=40)]
+WebhookId = Annotated[str, Path(min_length=1, max_length=40, pattern=WRITTEN)]
 _MANAGES = [Depends(Needs(Scope.MANAGE_WEBHOOKS))]
 
 
@@ -75,7 +76,7 @@ class Replay(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    recorded_since: datetime = Field(description="what was recorded from this instant on is sent again")
+    recorded_since: AwareDatetime = Field(description="what was recorded from this instant on is sent again")
 
 
 class Replayed(BaseModel):

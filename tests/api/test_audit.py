@@ -56,3 +56,10 @@ def test_pages_follow_each_other_while_rows_come(api: Api) -> None:
     assert problem(wrong, "invalid")["errors"][0]["pointer"] == "cursor"
     first = api.get("/v1/audit?limit=1").json()["next"]
     assert "other filters" in problem(api.get(f"/v1/audit?limit=1&actor=x&cursor={first}"), "invalid")["detail"]
+
+
+def test_what_postgresql_cannot_hold_is_written_down_in_another_way(api: Api) -> None:
+    problem(api.call("DELETE", "/v1/webhooks/wh%00"), "invalid")
+    refused = api.get("/v1/audit").json()["entries"][1]
+    assert refused["result"] == "refused"
+    assert refused["arguments"] == {"webhook_id": "wh\\0"}

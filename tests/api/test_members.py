@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engine.store.database import snapshot
+from operations.member.projected import balances_of, rewards_of, tier_of
 from operations.member.view import member
+from operations.rows import dictionaries
 from tests.api.test_conventions import problem
 from tests.system import shop
 
@@ -46,3 +49,24 @@ def test_balances_have_both_times(api: Api) -> None:
     granted = {row["unit"]: row["granted"] for row in now["balances"]}
     assert any(row["granted"] < granted[row["unit"]] for row in before["balances"])
     problem(api.get("/v1/members/member-00/balances?known_at=2020-01-01T00:00:00Z"), "not_found")
+
+
+def test_what_is_read_by_keys_is_what_the_views_say(shop_url: str) -> None:
+    shop.erase(shop_url, "member-01")
+    with snapshot(shop_url) as cursor:
+        for number in range(24):
+            of = (f"member-{number:02}",)
+            said = [
+                dictionaries(cursor, f"{query} WHERE member_id = %s ORDER BY {order}", of) for query, order in VIEWS
+            ]
+            balances, _ = balances_of(cursor, of[0], 0)
+            tier = tier_of(cursor, of[0])
+            rewards = [{"member_id": of[0], **row} for row in rewards_of(cursor, of[0])]
+            assert [balances, [{"member_id": of[0], **tier}] if tier else [], rewards] == said
+
+
+VIEWS = (
+    ("SELECT * FROM guerdon.identified_member_balance", "unit"),
+    ("SELECT * FROM guerdon.identified_member_tier", "tier"),
+    ("SELECT * FROM guerdon.identified_member_reward", "granted_at, unit, item"),
+)

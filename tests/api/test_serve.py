@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
+
 from api.serve import Listening, bind
+from schemas.errors import InputError
 
 
 def test_no_answer_waits_for_the_acknowledgement_of_the_one_before() -> None:
@@ -27,3 +30,8 @@ def test_no_answer_waits_for_the_acknowledgement_of_the_one_before() -> None:
         return answers == [True]
 
     assert asyncio.run(sends_at_once())
+
+
+def test_a_port_in_use_is_said() -> None:
+    with bind(Listening("127.0.0.1", 0)) as bound, pytest.raises(InputError, match="name another address or port"):
+        bind(Listening("127.0.0.1", bound.getsockname()[1]))

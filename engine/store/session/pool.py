@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from engine.store.session.prepared import PreparedCursor, note
 from schemas.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Pool:
             NoSessionFree: all sessions were busy for WAIT_S.
             ServiceUnreachable: PostgreSQL does not answer.
         """
-        with self._session() as session, session, session.cursor() as cursor:
+        with self._session() as session, session, session.cursor(cursor_factory=PreparedCursor) as cursor:
             yield cursor
 
     @contextmanager
@@ -79,6 +80,7 @@ class Pool:
         if session.closed or self._is_closed:
             session.close()
         else:
+            note(session)
             self._idle.append(session)
 
     def close(self) -> None:
