@@ -107,8 +107,7 @@ async def recorded(request: Request, handler: Callable[[Request], Coroutine[Any,
         raise
     finally:
         if audited.begun is not None:
-            said = None if detail is None else detail.replace("\0", "\\0")
-            await to_thread.run_sync(audited.begun.end, result, said)
+            await to_thread.run_sync(audited.begun.end, result, detail)
 
 
 def _writing(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:

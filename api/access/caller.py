@@ -190,9 +190,8 @@ def _begin(request: Request, caller: Caller) -> None:
     arguments = {**request.path_params, **request.query_params}
     if audited.body:
         arguments["body"] = audited.body
-    written = {name: value.replace("\0", "\\0") for name, value in arguments.items()}  # JSON in PostgreSQL holds no NUL
     entry = Entry(
-        f"client:{caller.client}", f"{request.method} {request.scope['route'].path}", written, "begun",
+        f"client:{caller.client}", f"{request.method} {request.scope['route'].path}", arguments, "begun",
         on_behalf=request.headers.get("x-on-behalf-of", "")[:200] or None, request_id=request.scope["request_id"],
     )  # fmt: skip
     database_url = request.app.state.service.settings.database_url

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
     from engine.store.cursor import Cursor
 
-LOCK = 0x6175_6469
-"""Advisory lock: one row at a time, so that positions have no gap and hashes one order."""
-
-DETAIL_MAX = 1_000
+TEXT_MAX = 10_000
+"""The letters of a text that are kept."""
 
 
 class Entry(NamedTuple):
@@ -36,22 +34,18 @@ class Entry(NamedTuple):
 
 def append(cursor: Cursor, entry: Entry) -> int:
     """Append a row, and return its position. Others wait until the transaction ends, so it should end soon."""
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-    seq, before, at, user = one(
-        cursor,
-        """
-        SELECT coalesce(max(seq), 0) + 1, coalesce((SELECT hash FROM guerdon.audit ORDER BY seq DESC LIMIT 1), ''),
-               clock_timestamp(), session_user::text
-        FROM guerdon.audit
-        """,
+    (before_seq, before) = one(cursor, "SELECT seq, hash FROM guerdon.audit_head FOR UPDATE")
+    seq = before_seq + 1
+    at, user = one(cursor, "SELECT clock_timestamp(), session_user::text")
+    actor, action, on_behalf, request_id, detail = map(
+        _storable, (entry.actor, entry.action, entry.on_behalf, entry.request_id, entry.detail)
     )
-    detail = None if entry.detail is None else entry.detail[:DETAIL_MAX]
     # as PostgreSQL gives it back: the same text for the same value, whatever the order of its keys
-    (arguments,) = one(cursor, "SELECT %s::jsonb::text", (Json(dict(entry.arguments)),))
+    (arguments,) = one(cursor, "SELECT %s::jsonb::text", (Json(_storable(dict(entry.arguments))),))
     row = (
-        seq, at.isoformat(), entry.begun, entry.actor, user, entry.on_behalf, entry.action, arguments,
-        entry.request_id, entry.result, detail,
+        seq, at.isoformat(), entry.begun, actor, user, on_behalf, action, arguments, request_id, entry.result, detail,
     )  # fmt: skip
+    own = _hash(bytes(before), row)
     cursor.execute(
         """
         INSERT INTO guerdon.audit (at, seq, begun, actor, db_user, on_behalf, action, arguments, request_id, result,
@@ -59,11 +53,22 @@ def append(cursor: Cursor, entry: Entry) -> int:
         VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         """,
         (
-            at, seq, entry.begun, entry.actor, user, entry.on_behalf, entry.action, arguments, entry.request_id,
-            entry.result, detail, _hash(bytes(before), row),
+            at, seq, entry.begun, actor, user, on_behalf, action, arguments, request_id, entry.result, detail, own,
         ),
     )  # fmt: skip
+    cursor.execute("UPDATE guerdon.audit_head SET seq = %s, hash = %s", (seq, own))
     return int(seq)
+
+
+def _storable(value: Any) -> Any:
+    """Return what PostgreSQL can hold of a value: its texts are short, without NUL and without lone surrogates."""
+    if isinstance(value, str):
+        return value.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()[:TEXT_MAX]
+    if isinstance(value, list | tuple):
+        return [_storable(each) for each in value]
+    if isinstance(value, dict):
+        return {_storable(name): _storable(each) for name, each in value.items()}
+    return value
 
 
 def first_wrong(cursor: Cursor) -> tuple[int, str | None]:
@@ -76,6 +81,11 @@ def first_wrong(cursor: Cursor) -> tuple[int, str | None]:
         before = _hash(before, row)
         if before != stored:
             return expected, f"audit log, position {expected}: the row is not what was written; compare with a backup"
+
+    # a row that is missing at the end shows by the head
+    seq, head = one(cursor, "SELECT seq, hash FROM guerdon.audit_head")
+    if (expected, before) != (seq, bytes(head)):
+        return expected, f"audit log, position {min(expected, seq) + 1}: the head says otherwise; compare with a backup"
     return expected, None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 from psycopg2.extras import Json
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
     from engine.store.cursor import Cursor
 
-LOCKS = 0x6A6F_6273
-"""The class of advisory locks of jobs; who holds a job's lock works on it, and a process that dies lets go of it."""
+LEASE_S = 30
+"""How long a job is lent to a process, which asks for it again all the time; when it dies, another one takes it up."""
 
 ATTEMPTS_MAX = 3
 """How often a job is taken up whose process has died."""
@@ -30,6 +31,8 @@ class Job(NamedTuple):
     arguments: Mapping[str, Any]
     client: str
     request_id: str | None
+    lease: str
+    """Names the process that works on it."""
 
 
 class Request(NamedTuple):
@@ -72,59 +75,57 @@ def waiting(cursor: Cursor) -> list[int]:
     """Return the jobs that nobody works on and that have not ended, the oldest first."""
     cursor.execute(
         """
-        SELECT j.job_id FROM guerdon.job j
-        WHERE j.status IN ('queued', 'running') AND NOT EXISTS (
-            SELECT FROM pg_locks l
-            WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = %s::bigint::oid
-              AND l.objid = j.job_id::oid
-              AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-        )
-        ORDER BY j.job_id
-        """,
-        (LOCKS,),
+        SELECT job_id FROM guerdon.job WHERE status IN ('queued', 'running') AND leased_until <= now() ORDER BY job_id
+        """
     )
     return [job_id for (job_id,) in cursor.fetchall()]
 
 
 def take(cursor: Cursor, job_id: int) -> Job | None:
-    """Lock a job for this session and return it; None: another session works on it, or it has ended."""
-    (is_mine,) = one(cursor, "SELECT pg_try_advisory_lock(%s, %s)", (LOCKS, job_id))
-    if not is_mine:
-        return None
+    """Lend a job to this process; None: another one works on it, or it has ended."""
     cursor.execute(
         """
-        UPDATE guerdon.job SET status = 'running', begun_at = coalesce(begun_at, now()), attempts = attempts + 1
-        WHERE job_id = %s AND status IN ('queued', 'running')
-        RETURNING job_id, kind, arguments, client, request_id, attempts
+        UPDATE guerdon.job SET
+            status = 'running', begun_at = coalesce(begun_at, now()), attempts = attempts + 1, lease = %s,
+            leased_until = now() + %s * interval '1 second'
+        WHERE job_id = %s AND status IN ('queued', 'running') AND leased_until <= now()
+        RETURNING job_id, kind, arguments, client, request_id, lease::text, attempts
         """,
-        (job_id,),
+        (str(uuid4()), LEASE_S, job_id),
     )
     row = cursor.fetchone()
     if row is None:
         return None
+    job = Job(*row[:-1])
     if row[-1] > ATTEMPTS_MAX:
-        end(cursor, job_id, "failed", detail=f"its process has died {ATTEMPTS_MAX} times; see the server's log")
+        end(cursor, job, "failed", detail=f"its process has died {ATTEMPTS_MAX} times; see the server's log")
         return None
-    return Job(*row[:-1])
+    return job
 
 
-def note_progress(cursor: Cursor, job_id: int, done: int, total: int) -> bool:
-    """Note how far a job is, and return whether somebody has asked for its end."""
-    (is_cancelled,) = one(
-        cursor,
-        "UPDATE guerdon.job SET done = %s, total = %s WHERE job_id = %s RETURNING cancelled_at IS NOT NULL",
-        (done, total or None, job_id),
+def keep(cursor: Cursor, job: Job, done: int, total: int | None) -> bool | None:
+    """Keep a job lent and note how far it is; return whether somebody asked for its end. None: another one has it."""
+    cursor.execute(
+        """
+        UPDATE guerdon.job SET done = %s, total = %s, leased_until = now() + %s * interval '1 second'
+        WHERE job_id = %s AND lease = %s AND status = 'running' RETURNING cancelled_at IS NOT NULL
+        """,
+        (done, total, LEASE_S, job.job_id, job.lease),
     )
-    return bool(is_cancelled)
+    row = cursor.fetchone()
+    return None if row is None else bool(row[0])
 
 
 def end(
-    cursor: Cursor, job_id: int, status: str, *, result: Mapping[str, Any] | None = None, detail: str | None = None
+    cursor: Cursor, job: Job, status: str, *, result: Mapping[str, Any] | None = None, detail: str | None = None
 ) -> None:
-    """Note what came of a job."""
+    """Note what came of a job, unless another process has it now."""
     cursor.execute(
-        "UPDATE guerdon.job SET status = %s, ended_at = now(), result = %s, detail = %s WHERE job_id = %s",
-        (status, None if result is None else Json(dict(result)), detail, job_id),
+        """
+        UPDATE guerdon.job SET status = %s, ended_at = now(), result = %s, detail = %s
+        WHERE job_id = %s AND lease = %s AND status = 'running'
+        """,
+        (status, None if result is None else Json(dict(result)), detail, job.job_id, job.lease),
     )
 
 

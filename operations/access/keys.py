@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.store.cursor import one
 from engine.store.database import transaction
 from operations.access.scopes import Scope, scopes_of
+from operations.intake.submit import OWN_SOURCE
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo, InputError
 
@@ -63,11 +64,13 @@ def create(database_url: str, client: str, scopes: Sequence[str], *, days: int |
             f'"{client}" cannot be the name of a client: take small letters from a to z, digits and . _ -, a letter '
             "first, 63 at most"
         )
+    if client == OWN_SOURCE:
+        raise InputError(f'"{client}" is the source of Guerdon\'s own events; take another name for the client')
     granted = scopes_of(scopes)
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(SECRET_BYTES)
     with transaction(database_url) as cursor:
-        # one at a time for a client, so that two commands at once cannot make three keys
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('guerdon api key ' || %s, 0))", (client,))
+        # one at a time, so that two commands at once cannot make three keys
+        cursor.execute("LOCK TABLE guerdon.api_key IN SHARE ROW EXCLUSIVE MODE")
         (count,) = one(cursor, f"SELECT count(*) FROM guerdon.api_key WHERE client = %s AND {_IS_VALID}", (client,))
         if count >= KEYS_OF_A_CLIENT_MAX:
             raise InputError(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
 from engine.store import jobs
 from engine.store.audit_log import Entry
-from engine.store.database import NO_LIMIT, connect, transaction
+from engine.store.database import INFRASTRUCTURE, transaction
 from operations import audit
 from operations.jobs.kinds import KINDS
 from operations.rows import dictionaries
@@ -78,22 +77,22 @@ def cancel(database_url: str, job_id: int) -> str:
 def work_on(database_url: str, job_id: int) -> bool:
     """Do a job, and return whether it was ours: another process may work on it, or it may have ended.
 
-    The lock lasts as long as this process's session: when the process dies, another server takes the job up. A replay
-    then begins another generation; the other kinds may be done twice.
+    When this process dies, another server takes the job up some seconds later. A replay then begins another generation;
+    the other kinds may be done twice.
     """
-    with closing(connect(database_url, application="guerdon job", idle_max=NO_LIMIT)) as holding:
-        with holding, holding.cursor() as cursor:
-            job = jobs.take(cursor, job_id)
-        if job is None:
-            return False
+    with transaction(database_url) as cursor:
+        job = jobs.take(cursor, job_id)
+    if job is None:
+        return False
 
-        status, result, detail = _outcome(database_url, job)
-        with holding, holding.cursor() as cursor:
-            jobs.end(cursor, job_id, status, result=result, detail=detail)
+    with _Progress(database_url, job) as progress:
+        status, result, detail = _outcome(database_url, job, progress)
+    with transaction(database_url) as cursor:
+        jobs.end(cursor, job, status, result=result, detail=detail)
     return True
 
 
-def _outcome(database_url: str, job: Job) -> tuple[str, dict[str, Any] | None, str | None]:
+def _outcome(database_url: str, job: Job, progress: _Progress) -> tuple[str, dict[str, Any] | None, str | None]:
     entry = Entry(
         f"client:{job.client}", f"job {job.kind}", dict(job.arguments) | {"job_id": job.job_id}, "begun",
         request_id=job.request_id,
@@ -101,7 +100,7 @@ def _outcome(database_url: str, job: Job) -> tuple[str, dict[str, Any] | None, s
     begun = audit.begin(database_url, entry)
     status, result, detail = "done", None, None
     try:
-        result = KINDS[job.kind](database_url, job.arguments, _Progress(database_url, job.job_id))
+        result = KINDS[job.kind](database_url, job.arguments, progress)
     except Cancelled:
         status, detail = "cancelled", "somebody asked for its end"
     except (InputError, AnswerIsNo) as error:
@@ -115,28 +114,37 @@ def _outcome(database_url: str, job: Job) -> tuple[str, dict[str, Any] | None, s
 
 
 class _Progress:
-    """Write a job's progress down from time to time, and end the work when somebody asks for it."""
+    """Keep a job lent to this process, write its progress down, and end the work when somebody asks for it."""
 
-    def __init__(self, database_url: str, job_id: int) -> None:
+    def __init__(self, database_url: str, job: Job) -> None:
         self._database_url = database_url
-        self._job_id = job_id
-        self._due_s = 0.0
-        self._lock = threading.Lock()
+        self._job = job
+        self._at: tuple[int, int | None] = (0, None)
+        self._is_cancelled = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="job", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
 
     def __call__(self, done: int, total: int) -> None:
         """Note how much is done.
 
         Raises:
-            Cancelled: somebody has asked for the end.
+            Cancelled: somebody has asked for the end, or another process works on the job.
         """
-        with self._lock:
-            if time.monotonic() < self._due_s:
-                return
-            self._due_s = time.monotonic() + LOOK_EVERY_S
-        try:
-            with transaction(self._database_url) as cursor:
-                is_cancelled = jobs.note_progress(cursor, self._job_id, done, total)
-        except ServiceUnreachable:
-            return  # the work itself will say so
-        if is_cancelled:
+        self._at = done, total or None
+        if self._is_cancelled:
             raise Cancelled
+
+    def _keep(self) -> None:
+        while not self._over.wait(LOOK_EVERY_S):
+            with suppress(ServiceUnreachable, *INFRASTRUCTURE), transaction(self._database_url) as cursor:
+                self._is_cancelled = jobs.keep(cursor, self._job, *self._at) is not False
+        with suppress(ServiceUnreachable, *INFRASTRUCTURE), transaction(self._database_url) as cursor:
+            jobs.keep(cursor, self._job, *self._at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -138,10 +139,12 @@ def test_a_running_job_ends_when_it_is_cancelled(api: Api, monkeypatch: pytest.M
     monkeypatch.setattr(store, "waiting", lambda _cursor: [])
     monkeypatch.setitem(KINDS, "verify", slow)
     job_id = asked(api, "v-1", kind="verify").json()["job_id"]
-    with transaction(url) as cursor:
-        cursor.execute("UPDATE guerdon.job SET status = 'running'")
-    assert api.call("POST", f"/v1/jobs/{job_id}/cancel").json()["cancelled_at"] is not None
-    assert run.work_on(url, job_id)
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(run.work_on, url, job_id)
+        eventually(lambda: api.get(f"/v1/jobs/{job_id}").json()["status"] == "running", "it runs")
+        assert not run.work_on(url, job_id), "it is lent to one at a time"
+        assert api.call("POST", f"/v1/jobs/{job_id}/cancel").json()["cancelled_at"] is not None
+        assert working.result(30)
     assert api.get(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
 
 
@@ -163,6 +166,8 @@ def test_a_job_whose_process_dies_is_taken_up_again(api: Api) -> None:
 
         eventually(is_running, "the job's process works")
         os.kill(victims[0], signal.SIGKILL)
+        with transaction(url) as cursor:
+            cursor.execute("UPDATE guerdon.job SET leased_until = now()")  # as after LEASE_S
     job = ended(api, job_id)
     assert job["status"] == "done"
     with transaction(url) as cursor:

@@ -20,7 +20,7 @@ CREATE TABLE guerdon.api_key (
     created_by   text NOT NULL
 );
 CREATE INDEX api_key_client ON guerdon.api_key (client);
-GRANT SELECT, INSERT, UPDATE (revoked_at, last_used_at) ON guerdon.api_key TO guerdon_writer;
+GRANT SELECT, INSERT, UPDATE ON guerdon.api_key TO guerdon_writer;
 """
 
 

@@ -23,6 +23,14 @@ CREATE TABLE guerdon.audit (
     hash       bytea NOT NULL CHECK (octet_length(hash) = 32)
 );
 SELECT guerdon.make_append_only('guerdon.audit');
+
+CREATE TABLE guerdon.audit_head (                       -- one row: where the log ends; who appends locks it
+    seq  bigint NOT NULL,
+    hash bytea  NOT NULL
+);
+INSERT INTO guerdon.audit_head (seq, hash) VALUES (0, '');
+GRANT SELECT, UPDATE ON guerdon.audit_head TO guerdon_writer;
+
 GRANT SELECT, INSERT ON guerdon.audit TO guerdon_writer;
 """
 

@@ -13,6 +13,7 @@ CREATE TABLE guerdon.job (
     begun_at        timestamptz,
     ended_at        timestamptz,
     cancelled_at    timestamptz,                        -- when somebody asked for its end
+    leased_until    timestamptz NOT NULL DEFAULT '-infinity',  -- by the process that works on it, and says so again
     job_id          integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     done            bigint NOT NULL DEFAULT 0,          -- of `total`: events, checks
     total           bigint,                             -- NULL: not known yet
@@ -23,6 +24,7 @@ CREATE TABLE guerdon.job (
     client          text COLLATE "C" NOT NULL,
     idempotency_key text COLLATE "C" NOT NULL,
     request_id      text,
+    lease           uuid,                               -- of that process
     digest          bytea NOT NULL,                     -- of kind and arguments
     arguments       jsonb NOT NULL,
     result          jsonb,
