@@ -7,7 +7,7 @@ PROCESSES ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-FOLDERS := schemas engine projections operations consumers cli bench tests
+FOLDERS := schemas engine projections operations consumers api cli bench tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick lint format bench chaos soak up down lock clean
@@ -70,6 +70,8 @@ bench: $(READY) $(VENV)/.engines ## measure Guerdon against the floor, and its l
 	@$(BIN)/python -m bench.as_of
 	@$(BIN)/python -m bench.open_lots
 	@$(BIN)/python -m bench.insight.facts
+	@$(BIN)/python -m bench.reach.reads
+	@$(BIN)/python -m bench.reach.redemptions
 
 chaos: $(READY) ## the long form of the tests in which processes, networks, disks and clocks fail
 	GUERDON_CHAOS=full $(BIN)/pytest -m chaos

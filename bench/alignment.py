@@ -13,7 +13,8 @@ from msgspec import structs
 
 from bench import load
 from bench.main import answer_of, fresh_settings, prepare, services, start
-from operations.intake.publish import encoder_for, publish_events
+from operations.intake.producer import encoder_for
+from operations.intake.publish import publish_events
 from schemas.partitioning import shard_of
 
 if TYPE_CHECKING:

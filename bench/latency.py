@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -14,6 +15,7 @@ from schemas.codec import Encoder
 from schemas.events import Purchase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.synchronize import Event
 
     from operations.settings import Settings
@@ -31,13 +33,20 @@ def visible_after_s(settings: Settings, rate_per_s: int, members: int, seconds: 
 
     A worker must be running. A probe is the first purchase of a member of its own, so its row in the view is new.
     """
+    with loaded(settings, rate_per_s, members):
+        return _probe(settings, seconds)
+
+
+@contextmanager
+def loaded(settings: Settings, rate_per_s: int, members: int) -> Iterator[None]:
+    """Publish at `rate_per_s` while the block lasts, which begins once the worker is warm."""
     context = multiprocessing.get_context("spawn")  # the load must not take the interpreter from the probes
     stop = context.Event()
     load = context.Process(target=_load, args=(settings, rate_per_s, members, stop))
     load.start()
     try:
         time.sleep(WARM_UP_S)
-        return _probe(settings, seconds)
+        yield
     finally:
         stop.set()
         load.join()

@@ -6,7 +6,8 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from operations.intake.publish import encoder_for, publish_events
+from operations.intake.producer import encoder_for
+from operations.intake.publish import publish_events
 from schemas.events import Purchase
 
 if TYPE_CHECKING:

@@ -13,7 +13,25 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli import analyst, archive, bench, demo, export, operate, programme, psql, services, simulate, why, worker
+from cli import (
+    analyst,
+    archive,
+    audit,
+    bench,
+    demo,
+    export,
+    job,
+    key,
+    operate,
+    programme,
+    psql,
+    serve,
+    services,
+    simulate,
+    webhook,
+    why,
+    worker,
+)  # fmt: skip
 from cli.intake import events, quarantine, rewards
 from cli.member import adjust, member, referral
 from cli.replay import backtest, difference, generations
@@ -36,9 +54,9 @@ UNREACHABLE = {
 
 # In the order in which `guerdon --help` names them.
 COMMANDS = (
-    demo, services, worker, programme, events, simulate, member, psql, analyst, operate, quarantine, why, adjust,
-    referral, rewards, generations, difference, backtest, report, experiment, close, archive, export,
-    bench,
+    demo, services, worker, serve, programme, events, simulate, member, psql, analyst, key, webhook, operate,
+    audit, quarantine, why, adjust, referral, rewards, generations, difference, backtest, report, experiment, close,
+    archive, export, job, bench,
 )  # fmt: skip
 
 app = typer.Typer(
@@ -50,6 +68,7 @@ app = typer.Typer(
 )
 for commands in COMMANDS:
     commands.register(app)
+audit.record_commands(app)
 
 
 def _print_version(is_asked: bool) -> None:

@@ -66,6 +66,14 @@ class Settings(BaseSettings):
     rewards_compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = Field(
         "gzip", description="how messages of reward events are compressed; every client reads gzip and none"
     )
+    api_requests_per_s: float = Field(50.0, gt=0, description="requests that each client may make to `guerdon serve`")
+    api_cors_origins: list[str] = Field(
+        default_factory=list, description="origins of web pages that may call the API from a browser; none by default"
+    )
+    webhook_allow_private: bool = Field(
+        default=False, description="whether webhooks may go to addresses inside the network, and over http"
+    )
+    api_members_redeem: bool = Field(default=False, description="whether a member's token may redeem their own points")
     alert_refunds: int = Field(2, ge=1, description="returned orders of a member whose points were spent, to warn of")
     alert_referrals: int = Field(5, ge=1, description="members who name one referrer within an hour, to warn of")
     alert_refusals: int = Field(20, ge=1, description="refusals for one reason on a day, to warn of")

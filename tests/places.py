@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 DOCS = ROOT / "docs"
 CONFORMANCE = ROOT / "tests" / "conformance"
-ORDER = ["schemas", "engine", "projections", "operations", "consumers", "cli"]
+ORDER = ["schemas", "engine", "projections", "operations", "consumers", "api", "cli"]
 """The folders of the product: each may import those to its left, and itself."""
 
 

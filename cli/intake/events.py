@@ -38,7 +38,8 @@ def publish(
 
     Example: `guerdon publish events.jsonl --rate 500`
     """
-    from operations.intake.publish import Reading, encoder_for, publish_events
+    from operations.intake.producer import encoder_for
+    from operations.intake.publish import Reading, publish_events
     from operations.kafka.places import refuse_elsewhere
     from operations.settings import load_settings
 

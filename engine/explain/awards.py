@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.explain.conditions import Finding, described
 from engine.explain.values import day, decimal, duration, percent, quoted
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.explain.values import Wording
+    from engine.member.state import MemberState
     from engine.programme.conditions import Field
     from engine.programme.interpret.facts import Facts
     from engine.programme.interpret.observer import Uses
+    from engine.programme.localtime import Calendar
     from engine.programme.model import Challenge, Give, Limit, LimitScope, Phase, Rule
 
 _ROUNDED = {Rounding.FLOOR: "floor", Rounding.HALF_UP: "half_up", Rounding.CEIL: "ceil"}
@@ -96,25 +98,50 @@ def lost_group(rule: Rule, winner: Rule, stood: Sequence[tuple[Rule, int | None]
 
 def unfinished(rule: Rule, challenge: Challenge, facts: Facts, wording: Wording) -> Finding:
     """Return how much of a challenge is reached that an event counted for and did not complete."""
-    key, kind = challenge.key(rule.id), Kind.INTEGER if challenge.of is None else challenge.of.kind
     value = 1 if challenge.of is None else facts.value_of(challenge.of)
-    reached, completions = count_of(facts.state, key)
     field = None if challenge.of is None else challenge.of.path
-    if completions and not challenge.repeats:
+    stands = progress(rule.id, challenge, facts.state, facts.calendar, facts.at_ms)
+    if stands.completions and not challenge.repeats:
         return Finding("its challenge was completed before and does not repeat", field)
-    if challenge.within is not None:
-        reached = window_sum(facts.state, key, facts.calendar.before(facts.at_ms, challenge.within), facts.at_ms)
 
     # what is reached, of what, and how much is missing
-    goal = wording.number(kind, challenge.goal) + (" events" if field is None else f" of {field}")
-    wanted = goal + ("" if challenge.within is None else f" within {duration(challenge.within)}")
-    actual, left = wording.number(kind, reached), challenge.goal - reached
-    missing = f"{wording.number(kind, left)} more" if left > 0 else None
+    kind = _kind_of(challenge)
+    wanted, actual = goal_words(challenge, wording), wording.number(kind, stands.reached)
+    missing = f"{wording.number(kind, stands.missing)} more" if stands.missing else None
 
     says = f"its challenge stands at {actual} of {wanted}"
     if value is None or value <= 0:
         says += f", and {field} is {wording.value(kind, value)}, which adds nothing"
     return Finding(says, field, wanted, actual, missing)
+
+
+class Progress(NamedTuple):
+    """Hold how far a member has come in a challenge, in the integer unit of what it counts."""
+
+    reached: int
+    missing: int
+    completions: int
+    """Completions that were not undone."""
+
+
+def progress(rule_id: str, challenge: Challenge, state: MemberState, calendar: Calendar, at_ms: int) -> Progress:
+    """Return how far a member has come in the challenge of a rule at an instant."""
+    key = challenge.key(rule_id)
+    reached, completions = count_of(state, key)
+    if challenge.within is not None:
+        reached = window_sum(state, key, calendar.before(at_ms, challenge.within), at_ms)
+    return Progress(reached, max(challenge.goal - reached, 0), completions)
+
+
+def goal_words(challenge: Challenge, wording: Wording) -> str:
+    """Return the goal of a challenge in words: 3 events within 7d, 100.00 of purchase.amount."""
+    goal = wording.number(_kind_of(challenge), challenge.goal)
+    goal += " events" if challenge.of is None else f" of {challenge.of.path}"
+    return goal + ("" if challenge.within is None else f" within {duration(challenge.within)}")
+
+
+def _kind_of(challenge: Challenge) -> Kind:
+    return Kind.INTEGER if challenge.of is None else challenge.of.kind
 
 
 def used_up(rule: Rule, uses: Uses, facts: Facts, wording: Wording) -> Finding | None:

@@ -67,10 +67,12 @@ FOLDED = (
     "rollup_change", "shard_lock", "generation_switch", "topic_of_kind",
     "alembic_version", "use_lock", "kafka_place", "worker", "verified", "evaluating", "deciding_claims", "pseudonym",
     "fact_purchase", "fact_purchase_line", "fact_refund", "fact_activity", "fact_share", "fact_touch", "fact_signup",
-    "fact_redemption", "fact_member",
+    "fact_redemption", "fact_member", "api_key", "webhook", "webhook_secret", "webhook_cursor",
+    "audit", "audit_head", "job",
 )  # fmt: skip
 """Tables that do not travel. They follow from the log or from the migrations, or concern this database alone: which
-generation was live before, which cluster is read, which workers run, and when the database was last verified."""
+generation was live before, which cluster is read, which workers run, who may call the API, who did what here, and when
+the database was last verified."""
 
 _OF_GENERATION = ("generation_schedule", "generation_fact", "publication_cursor")
 

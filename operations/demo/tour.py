@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.store.database import ANALYST, transaction
 from operations.demo import check
 from operations.demo.data import GroceryYear, data_folder
-from operations.intake.publish import encoder_for, publish_events
+from operations.intake.producer import encoder_for
+from operations.intake.publish import publish_events
 from operations.member.view import member
 from operations.rows import dictionaries
 from operations.services.lifecycle import bring_up, take_down

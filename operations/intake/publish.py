@@ -9,18 +9,20 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
+from operations.intake import producer
 from operations.kafka.causes import KafkaCauses, is_about_access, refuse_hidden
-from schemas.codec import Encoder
 from schemas.errors import GuerdonError, InputError, ServiceUnreachable
-from schemas.events import EVENT_TYPES, TOPIC_TYPES, Event, key_of
+from schemas.events import Event, key_of
 from schemas.json_events import decode_json
 from schemas.rejection import Reason, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO
+
+    from schemas.codec import Encoder
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
 METADATA_TIMEOUT_S = 10
@@ -37,13 +39,9 @@ _TUNING: dict[str, Any] = {
     "log_level": 0,
 }
 _FIXED: dict[str, Any] = {
-    "partitioner": "murmur2_random",  # the shard's own hash: a worker then holds only its own shards
-    "enable.idempotence": True,
-    "acks": "all",
+    **producer.FIXED,
     "delivery.report.only.error": True,  # a report for each event would cost as much as sending it
 }
-
-_TOPIC_OF = {EVENT_TYPES[name]: topic for topic, names in TOPIC_TYPES.items() for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,26 +144,14 @@ def publish_events(
         raise sending.refusal(error) from None
 
 
-def encoder_for(registry_url: str | None) -> Encoder:
-    """Return an encoder with the registry's schema ids, or without a registry with the committed ones."""
-    if registry_url is None:
-        return Encoder()
-    from schemas.registry import registered_ids, registry_client  # noqa: PLC0415  0.15 s that few installations need
-
-    return Encoder(registered_ids(registry_client(registry_url), registry_url))
-
-
 class _Sending:
     """Hold one producer, and count its events."""
 
     def __init__(self, producer_config: Mapping[str, Any], encoder: Encoder, topic_prefix: str) -> None:
         self._causes = KafkaCauses({**_TUNING, **producer_config, **_FIXED})
-        try:
-            self._producer = Producer(self._causes.config)
-        except (KafkaException, TypeError) as error:
-            raise InputError(f"a Kafka setting cannot be used: {_words(error)}; correct KAFKA__… or [kafka]") from None
+        self._producer = producer.new_producer(self._causes)
         self._encoder = encoder
-        self._topics = {kind: f"{topic_prefix}{topic}" for kind, topic in _TOPIC_OF.items()}
+        self._topics = {kind: f"{topic_prefix}{topic}" for kind, topic in producer.TOPIC_OF.items()}
         self._present = self._topics_present()
         self._topic = ""
         self._sent = 0
@@ -274,8 +260,16 @@ class _Sending:
 def _publishable(line: bytes) -> Event:
     if len(line) > LINE_BYTES_MAX:
         raise Rejected(Reason.TOO_LARGE, f"the line is longer than {LINE_BYTES_MAX:,} bytes")
-    event = decode_json(line)
-    if type(event) not in _TOPIC_OF:
+    return publishable(decode_json(line))
+
+
+def publishable(event: Event) -> Event:
+    """Return an event that a topic carries.
+
+    Raises:
+        Rejected: none does.
+    """
+    if type(event) not in producer.TOPIC_OF:
         raise Rejected(
             Reason.WRONG_TYPE,
             "type: no topic carries a decision; operators decide by commands such as `guerdon adjust`",
@@ -307,8 +301,3 @@ def _size_of(file: str) -> int | None:
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{file}: it is a folder; name a file of JSON lines, or - for standard input")
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _words(error: Exception) -> str:
-    cause = error.args[0] if error.args else error
-    return str(cause.str() if isinstance(cause, KafkaError) else cause)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.store.database import snapshot
 from engine.store.generations import live_generation
+from operations.member.projected import balances_of, rewards_of, tier_of
 from operations.rows import dictionaries
 from schemas.errors import AnswerIsNo
 from schemas.partitioning import shard_of
@@ -41,74 +42,77 @@ def member(
         AnswerIsNo: no event of this member was ever recorded.
         ServiceUnreachable: PostgreSQL does not answer.
     """
-    shard = shard_of(member_id)
     with snapshot(database_url) as cursor:
-        # the log and the views as of one instant
-        last_event = dictionaries(
-            cursor,
-            """
-            SELECT e.seq AS last_seq, e.occurred_at AS last_occurred_at, e.recorded_at AS last_recorded_at,
-                   e.kind::text AS last_type, e.event_id AS last_event_id
-            FROM guerdon.member_state m JOIN guerdon.source_event e USING (shard, seq)
-            WHERE m.shard = %s AND m.member_id = %s
-            """,
-            (shard, member_id),
-        )
-        if not last_event:
-            raise AnswerIsNo(
-                f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
-            )
-        place = {"live": live_generation.live(cursor), "shard": shard, "member": member_id, "last": reward_events_max}
+        return member_view(cursor, member_id, reward_events_max, expiring_within_s=expiring_within_s)
+
+
+def member_view(
+    cursor: Cursor, member_id: str, reward_events_max: int, *, expiring_within_s: int = EXPIRING_WITHIN_S
+) -> dict[str, Any]:
+    """Return the same as `member`, read by `cursor`: the log and the views as of one instant, where it has a snapshot.
+
+    Raises:
+        AnswerIsNo: no event of this member was ever recorded.
+    """
+    shard = shard_of(member_id)
+    last_events = dictionaries(
+        cursor,
+        """
+        /* keep the plan */
+        SELECT e.seq AS last_seq, e.occurred_at AS last_occurred_at, e.recorded_at AS last_recorded_at,
+               e.kind::text AS last_type, e.event_id AS last_event_id
+        FROM guerdon.member_state m JOIN guerdon.source_event e USING (shard, seq)
+        WHERE m.shard = %s AND m.member_id = %s
+        """,
+        (shard, member_id),
+    )
+    if not last_events:
+        raise unknown(member_id)
+
+    events = []
+    if reward_events_max:
+        live = live_generation.live(cursor)
+        place = {"live": live, "shard": shard, "member": member_id, "last": reward_events_max}
         events = dictionaries(cursor, LAST_REWARD_EVENTS, place)
-        views = _views(cursor, member_id, expiring_within_s)
     return {
         "member_id": member_id,
         "shard": shard,
-        **last_event[0],
-        **views,
+        **last_events[0],
+        **_views(cursor, member_id, expiring_within_s),
         "reward_events": events,
     }
 
 
+def unknown(member_id: str) -> AnswerIsNo:
+    """Return the error of a member without any recorded event."""
+    return AnswerIsNo(
+        f'no event of a member "{member_id}" was recorded; ids are compared as they are, capitals included'
+    )
+
+
+def check_known(cursor: Cursor, member_id: str) -> None:
+    """Refuse a member without any recorded event.
+
+    Raises:
+        AnswerIsNo: with the reason.
+    """
+    cursor.execute(
+        "/* keep the plan */ SELECT FROM guerdon.member_state WHERE shard = %s AND member_id = %s",
+        (shard_of(member_id), member_id),
+    )
+    if cursor.fetchone() is None:
+        raise unknown(member_id)
+
+
 def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, Any]:
     """Return the member's rows of the views."""
-    # what they have
-    balances = dictionaries(
-        cursor, "SELECT * FROM guerdon.identified_member_balance WHERE member_id = %s ORDER BY unit", (member_id,)
-    )
-    tiers = dictionaries(
-        cursor,
-        """
-        SELECT tier, since, until, qualifying, next_tier, to_next_tier
-        FROM guerdon.identified_member_tier WHERE member_id = %s
-        """,
-        (member_id,),
-    )
-    rewards = dictionaries(
-        cursor,
-        """
-        SELECT unit, item, code, amount, status, granted_at, expires_at
-        FROM guerdon.identified_member_reward WHERE member_id = %s ORDER BY granted_at, unit, item
-        """,
-        (member_id,),
-    )
-    expiring = dictionaries(
-        cursor,
-        """
-        SELECT unit, next_expiry_at AS "at", next_expiry_amount AS amount,
-               next_expiry_at <= clock_timestamp() AS lapsed
-        FROM guerdon.identified_member_balance
-        WHERE member_id = %s AND next_expiry_at <= clock_timestamp() + %s * interval '1 second'
-        ORDER BY next_expiry_at, unit
-        """,
-        (member_id, expiring_within_s),
-    )
+    balances, expiring = balances_of(cursor, member_id, expiring_within_s)
 
     # the records in quarantine that hold them
     holds = dictionaries(
         cursor,
         """
-        SELECT id, event_id, message FROM guerdon.quarantine
+        /* keep the plan */ SELECT id, event_id, message FROM guerdon.quarantine
         WHERE member_id = %s AND seq IS NOT NULL AND status = 'open' ORDER BY id
         """,
         (member_id,),
@@ -116,27 +120,40 @@ def _views(cursor: Cursor, member_id: str, expiring_within_s: int) -> dict[str, 
 
     return {
         **_referrals(cursor, member_id),
-        "tier": tiers[0] if tiers else None,
+        "tier": tier_of(cursor, member_id),
         "balances": balances,
         "expiring": expiring,
-        "rewards": rewards,
+        "rewards": rewards_of(cursor, member_id),
         "held_because": holds,
     }
 
 
-def _referrals(cursor: Cursor, member_id: str) -> dict[str, Any]:
-    """Return the member's codes, who referred them, and a summary of the members that they referred."""
-    codes = dictionaries(
-        cursor, "SELECT code FROM guerdon.identified_member_code WHERE member_id = %s ORDER BY code", (member_id,)
-    )
-    referred_by = dictionaries(
-        cursor,
-        "SELECT referrer_id, status, reason, attributed_at FROM guerdon.identified_referral WHERE referee_id = %s",
+def codes_of(cursor: Cursor, member_id: str) -> list[str]:
+    """Return the referral codes of a member."""
+    cursor.execute(
+        "/* keep the plan */ SELECT code FROM guerdon.identified_member_code WHERE member_id = %s ORDER BY code",
         (member_id,),
     )
-    referrer = dictionaries(cursor, "SELECT * FROM guerdon.identified_referrer WHERE referrer_id = %s", (member_id,))
+    return [code for (code,) in cursor.fetchall()]
+
+
+def _referrals(cursor: Cursor, member_id: str) -> dict[str, Any]:
+    """Return the member's codes, who referred them, and a summary of the members that they referred."""
+    referred_by = dictionaries(
+        cursor,
+        """
+        /* keep the plan */ SELECT referrer_id, status, reason, attributed_at
+        FROM guerdon.identified_referral WHERE referee_id = %s
+        """,
+        (member_id,),
+    )
+    referrer = dictionaries(
+        cursor,
+        "/* keep the plan */ SELECT * FROM guerdon.identified_referrer WHERE referrer_id = %s",
+        (member_id,),
+    )
     return {
-        "codes": [row["code"] for row in codes],
+        "codes": codes_of(cursor, member_id),
         "referred_by": referred_by,
         "referrer": referrer[0] if referrer else None,
     }

@@ -8,7 +8,7 @@ lists that somebody asks for come row by row.
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.store.cursor import one
 from engine.store.database import NO_LIMIT, connect
@@ -101,7 +101,7 @@ FROM (SELECT * FROM guerdon.reward_event WHERE generation = %(before)s) b
 FULL JOIN (SELECT * FROM guerdon.reward_event WHERE generation = %(after)s) a
     ON a.shard = b.shard AND a.reward_key = b.reward_key
 """
-_LIST = """
+_CHANGES = """
 SELECT m.member_id, m.unit, m.before, m.after, m.change, t.before AS tier_before, t.after AS tier_after,
        m.spent_not_given, coalesce(r.rules, '[]'::jsonb) AS rules
 FROM (
@@ -122,7 +122,12 @@ LEFT JOIN (
     WHERE change <> 0 GROUP BY 1, 2, 3
 ) r USING (shard, member_id, unit)
 WHERE (m.change <> 0 OR m.spent_not_given > 0 OR t.before IS DISTINCT FROM t.after)
-ORDER BY abs(m.change) DESC, m.member_id COLLATE "C", m.unit
+"""
+_LIST = f'{_CHANGES} ORDER BY abs(m.change) DESC, m.member_id COLLATE "C", m.unit'
+_PAGE = f"""
+SELECT * FROM ({_CHANGES}) c
+WHERE (-abs(change), member_id COLLATE "C", unit) > (-%(change)s::numeric, %(member_id)s, %(unit)s)
+ORDER BY abs(change) DESC, member_id COLLATE "C", unit LIMIT %(limit)s
 """
 _SIDE = """
 SELECT encode(reward_key, 'hex') AS reward_key, type::text AS type, unit, amount, debit::text AS debit,
@@ -130,6 +135,16 @@ SELECT encode(reward_key, 'hex') AS reward_key, type::text AS type, unit, amount
        occurred_at
 FROM guerdon.reward_event WHERE generation = %s AND shard = %s AND member_id = %s ORDER BY pos
 """
+
+
+class ChangePlace(NamedTuple):
+    """Hold the place of a member in the list of those who gain or lose."""
+
+    change: int
+    """How much they gain or lose, without the sign."""
+
+    member_id: str
+    unit: str
 
 
 class TwoSides:
@@ -165,6 +180,12 @@ class TwoSides:
             for row in cursor:
                 names = names or [column.name for column in cursor.description or ()]
                 yield dict(zip(names, map(plain, row), strict=True))
+
+    def members_after(self, place: ChangePlace | None, limit: int) -> list[dict[str, Any]]:
+        """Return a part of `members`: those after the place of one, or the first."""
+        if place is None:
+            return dictionaries(self._cursor, f"{_LIST} LIMIT %s", (limit,))
+        return dictionaries(self._cursor, _PAGE, {**place._asdict(), "limit": limit})
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
         return dictionaries(self._cursor, query)
@@ -243,6 +264,16 @@ def sum_up(cursor: Cursor) -> None:
     """Bring both sides together: by member, unit and rule, and by member and unit."""
     for statement in (_PART, _MEMBERS):
         cursor.execute(statement)
+
+
+def compared_by(cursor: Cursor, after: int, before: int | None = None) -> GenerationDifference:
+    """Return the same as `compared` yields, read in the transaction of `cursor`, which has read nothing yet.
+
+    Raises:
+        InputError: there is no such generation, or both are the same.
+    """
+    cursor.execute("SET TRANSACTION READ WRITE")  # tables that end with the transaction are made
+    return GenerationDifference(cursor.connection, after, before)
 
 
 @contextmanager

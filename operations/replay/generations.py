@@ -30,19 +30,24 @@ LOCK_TIMEOUT_S = 5
 def listed(database_url: str) -> list[dict[str, Any]]:
     """Return every generation: its base and file, how far it is, and how many reward events it has."""
     with transaction(database_url) as cursor:
-        return dictionaries(
-            cursor,
-            """
-            SELECT g.generation, g.status, g.meaning, g.base, g.file_version AS rule_version, v.file_name AS file,
-                   g.from_at AS "from", g.to_at AS "to", g.created_at, sum(h.seq)::bigint AS events,
-                   sum(s.seq - h.seq)::bigint AS behind, sum(h.pos)::bigint AS reward_events
-            FROM guerdon.generation g
-            JOIN guerdon.generation_head h USING (generation)
-            JOIN guerdon.shard_head s USING (shard)
-            LEFT JOIN guerdon.programme_version v ON v.version = g.file_version
-            GROUP BY g.generation, v.file_name ORDER BY g.generation
-            """,
-        )
+        return generations(cursor)
+
+
+def generations(cursor: Cursor) -> list[dict[str, Any]]:
+    """Return the same as `listed`, read by `cursor`."""
+    return dictionaries(
+        cursor,
+        """
+        SELECT g.generation, g.status, g.meaning, g.base, g.file_version AS rule_version, v.file_name AS file,
+               g.from_at AS "from", g.to_at AS "to", g.created_at, sum(h.seq)::bigint AS events,
+               sum(s.seq - h.seq)::bigint AS behind, sum(h.pos)::bigint AS reward_events
+        FROM guerdon.generation g
+        JOIN guerdon.generation_head h USING (generation)
+        JOIN guerdon.shard_head s USING (shard)
+        LEFT JOIN guerdon.programme_version v ON v.version = g.file_version
+        GROUP BY g.generation, v.file_name ORDER BY g.generation
+        """,
+    )
 
 
 def promote(

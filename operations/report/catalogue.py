@@ -25,6 +25,8 @@ from schemas.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from engine.store.cursor import Cursor
+
 
 class Report(NamedTuple):
     """Describe a report."""
@@ -104,6 +106,19 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
         InputError: there is no such report, generation or split, or the time ends before it begins.
         ServiceUnreachable: PostgreSQL does not answer.
     """
+    check_asked(name, asked)
+    with snapshot(database_url, statement_max=NO_LIMIT) as cursor:
+        printed = read_report(cursor, name, asked)
+    keep_decided(database_url, name, printed)
+    return printed
+
+
+def check_asked(name: str, asked: Asked) -> None:
+    """Refuse a report that there is not, and a split that the report does not have.
+
+    Raises:
+        InputError: with the reports, or the splits, that there are.
+    """
     if name not in REPORTS:
         raise InputError(f'there is no report "{name}"; there are: {", ".join(REPORTS)}')
     chosen = REPORTS[name]
@@ -111,16 +126,28 @@ def report(database_url: str, name: str, asked: Asked) -> dict[str, Any]:
         splits = f"by {', '.join(chosen.by)}" if chosen.by else "by nothing"
         raise InputError(f'the report {name} cannot be split by "{asked.by}"; it can be split {splits}')
 
-    with snapshot(database_url, statement_max=NO_LIMIT) as cursor:
-        of = frame(cursor, asked, is_of_recording=chosen.is_of_recording)
-        if chosen.needs_facts or asked.by in BY_FACTS:
-            _note_what_facts_lack(of)
-        if chosen.has_rollups and of.why_logs is not None and not of.notes:
-            of.notes.append(of.why_logs)
-        printed = document(name, of, chosen.compute(of), complete=is_complete(of))
-    if chosen.keep is not None:
-        chosen.keep(database_url, printed)
-    return printed
+
+def read_report(cursor: Cursor, name: str, asked: Asked) -> dict[str, Any]:
+    """Return the same as `report`, read by `cursor`; `keep_decided` follows, in a transaction that may write.
+
+    Raises:
+        InputError: there is no such report, generation or split, or the time ends before it begins.
+    """
+    check_asked(name, asked)
+    chosen = REPORTS[name]
+    of = frame(cursor, asked, is_of_recording=chosen.is_of_recording)
+    if chosen.needs_facts or asked.by in BY_FACTS:
+        _note_what_facts_lack(of)
+    if chosen.has_rollups and of.why_logs is not None and not of.notes:
+        of.notes.append(of.why_logs)
+    return document(name, of, chosen.compute(of), complete=is_complete(of))
+
+
+def keep_decided(database_url: str, name: str, printed: Mapping[str, Any]) -> None:
+    """Store what a report decides once, at the first look at it."""
+    keep = REPORTS[name].keep
+    if keep is not None:
+        keep(database_url, printed)
 
 
 def _note_what_facts_lack(of: Frame) -> None:

@@ -80,7 +80,12 @@ def activate(
 def versions(database_url: str) -> list[dict[str, Any]]:
     """Return every version, without the files, the oldest first."""
     with transaction(database_url) as cursor:
-        return [_row(version) for version in programmes.versions(cursor)]
+        return versions_known(cursor)
+
+
+def versions_known(cursor: Cursor) -> list[dict[str, Any]]:
+    """Return the same as `versions`, read by `cursor`."""
+    return [_row(version) for version in programmes.versions(cursor)]
 
 
 def body_of(database_url: str, number: int | None) -> str:

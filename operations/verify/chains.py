@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.store import audit_log
 from engine.store.logs.binary_copy import HEADER, TRAILER
 from engine.store.logs.hash_chain import CHAINED_AS, REWARD_COLUMNS, SOURCE_COLUMNS
 from schemas.partitioning import SHARDS
@@ -197,3 +198,9 @@ def _judged_beyond(cursor: Cursor, generation: int) -> str | None:
     if row is None:
         return None
     return f"reward log, shard {row[0]}: judged is up to seq {row[1]}, and the source log ends at seq {row[2]}"
+
+
+def audit_chain(connection: Connection, _generation: int) -> tuple[int, str | None]:
+    """Return how many rows the audit log has, and the first that is not what was written."""
+    with connection.cursor() as cursor:
+        return audit_log.first_wrong(cursor)

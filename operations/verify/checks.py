@@ -82,5 +82,6 @@ CHECKS: dict[str, Callable[[Connection, int], tuple[int, str | None]]] = {
     "projections: each is the fold of its log": folds.projected,
     "facts: each is what its source event says": folds.facts,
     "set aside: what projections lack is in the log": folds.set_aside,
+    "audit: gapless, hashes recompute": chains.audit_chain,
 }
 """Every check by the promise that it proves, in the order in which they are made."""

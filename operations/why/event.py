@@ -60,13 +60,32 @@ def why_event(
         ServiceUnreachable: PostgreSQL does not answer.
     """
     with snapshot(database_url) as cursor:
-        key = event_identity(source, event_id)[:IDENTITY_BYTES]
-        known = source_log.find_known(cursor, [key]).get(key)
-        if known is None:
-            raise AnswerIsNo(_not_recorded(cursor, event_id, source))
-        of = _generation(cursor, generation)
-        member_id = History(cursor, bare=True).at(known.shard, known.seq).member_id
-        return _explained(cursor, of, Whose(known.shard, member_id), [known.seq], everything=everything)[0]
+        return explain_event(cursor, event_id, source, everything=everything, generation=generation)
+
+
+def explain_event(
+    cursor: Cursor,
+    event_id: str,
+    source: str = "default",
+    *,
+    everything: bool = False,
+    generation: int | None = None,
+    whose: str | None = None,
+) -> dict[str, Any]:
+    """Return the same as `why_event`, read by `cursor`; with `whose` only of an event of that member's.
+
+    Raises:
+        AnswerIsNo: there is no such event in the log, or it is another member's; the sentence tells where it is.
+    """
+    key = event_identity(source, event_id)[:IDENTITY_BYTES]
+    known = source_log.find_known(cursor, [key]).get(key)
+    if known is None:
+        raise AnswerIsNo(_not_recorded(cursor, event_id, source, whose))
+    of = _generation(cursor, generation)
+    member_id = History(cursor, bare=True).at(known.shard, known.seq).member_id
+    if whose not in (None, member_id):
+        raise AnswerIsNo(f'event "{event_id}" of source "{source}" is not of member "{whose}"')
+    return _explained(cursor, of, Whose(known.shard, member_id), [known.seq], everything=everything)[0]
 
 
 def why_reward(
@@ -360,9 +379,13 @@ def _last_seq(cursor: Cursor, shard: int, member_id: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def _not_recorded(cursor: Cursor, event_id: str, source: str) -> str:
-    """Say where an event is that is not in the log: it was set aside, or never came."""
-    records = quarantine.rows(cursor, "event_id = %s AND coalesce(source, %s) = %s", (event_id, source, source))
+def _not_recorded(cursor: Cursor, event_id: str, source: str, whose: str | None) -> str:
+    """Say where an event is that is not in the log: it was set aside, or never came; with `whose` of that member's."""
+    records = quarantine.rows(
+        cursor,
+        "event_id = %s AND coalesce(source, %s) = %s AND coalesce(member_id = %s, %s)",
+        (event_id, source, source, whose, whose is None),
+    )
     if not records:
         return (
             f'no event "{event_id}" of source "{source}" was recorded or set aside; ids are compared as they are, and '

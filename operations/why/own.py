@@ -46,11 +46,13 @@ class Reward(NamedTuple):
     occurred_ms: int
 
 
-BY_KEY = """
-SELECT reward_key, shard, seq, member_id, event_id, type::text, unit, amount, debit::text, credit::text, lot, item,
-       rule_id, rule_version, reason, guerdon.ms(available_at), guerdon.ms(expires_at), guerdon.ms(occurred_at)
-FROM guerdon.{log} WHERE reward_key = %(key)s
+COLUMNS = """
+reward_key, shard, seq, member_id, event_id, type::text, unit, amount, debit::text, credit::text, lot, item, rule_id,
+rule_version, reason, guerdon.ms(available_at), guerdon.ms(expires_at), guerdon.ms(occurred_at)
 """
+"""The fields of a `Reward` as the log has them."""
+
+BY_KEY = f"SELECT {COLUMNS} FROM guerdon.{{log}} WHERE reward_key = %(key)s"
 
 LAST_BROUGHT = """
 WITH own AS MATERIALIZED (
@@ -110,10 +112,10 @@ def sentence_of_row(cursor: Cursor, generation: int, reward: Reward) -> str:
     if reward.lot is not None:
         grant = find_reward(cursor, generation, reward.lot, Whose(reward.shard, reward.member_id))
     wording = Wording.of(load_judge(cursor, version).programme)
-    return sentence_of(_event_of(reward), wording, None if grant is None else grant.event_id)
+    return sentence_of(event_of(reward), wording, None if grant is None else grant.event_id)
 
 
-def _event_of(reward: Reward) -> RewardEvent:
+def event_of(reward: Reward) -> RewardEvent:
     """Return a row of the log as the reward event that it was written from."""
     posting = Posting(
         type=reward.type, unit=reward.unit, debit=reward.debit, credit=reward.credit, rule_id=reward.rule_id,

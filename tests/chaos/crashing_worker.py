@@ -15,13 +15,16 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consumers.health.logging import log_to_stderr
 from consumers.worker import Worker
 from engine.store.logs import binary_copy
 from operations.settings import load_settings
 from schemas.codec import CommittedSchemas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 IN_COPY = "in copy"
 """The point at which half of a COPY has been sent; it is no step's name, as PostgreSQL itself waits there."""
@@ -60,9 +63,6 @@ def _crash_in_copy(crash: Crash) -> None:
 
 
 def _work(start: dict[str, Any]) -> None:
-    with open(start["log"], "ab") as log:  # noqa: PTH123  a descriptor is what dup2 needs
-        os.dup2(log.fileno(), 2)
-        os.dup2(log.fileno(), 1)
     log_to_stderr()
     crash = Crash(start["point"], start["hit"], signal.Signals(start["signal"]))
     if crash.point == IN_COPY:
@@ -78,13 +78,16 @@ def _work(start: dict[str, Any]) -> None:
     worker.run()
 
 
-def _start(start: dict[str, Any]) -> int:
+def _start(start: dict[str, Any], work: Callable[[dict[str, Any]], None]) -> int:
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        _work(start)
+        with open(start["log"], "ab") as log:  # noqa: PTH123  a descriptor is what dup2 needs
+            os.dup2(log.fileno(), 2)
+            os.dup2(log.fileno(), 1)
+        work(start)
         code = 0
     except BaseException as error:  # noqa: BLE001  the fork must not go on as its parent
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201  into the worker's log
@@ -96,13 +99,13 @@ def _ended(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if found else None
 
 
-def main() -> None:
-    """Answer line by line; when there are no more, end every worker that is left."""
+def main(work: Callable[[dict[str, Any]], None] = _work) -> None:
+    """Answer line by line, each process doing `work`; when there are no more, end every one that is left."""
     pids = set()
     for line in sys.stdin:
         asked = json.loads(line)
         if "start" in asked:
-            answer: int | None = _start(asked["start"])
+            answer: int | None = _start(asked["start"], work)
             pids.add(answer)
         else:
             answer = _ended(asked["wait"])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.store.database import transaction
-from operations.intake.publish import BadLine, Reading, encoder_for, publish_events
+from operations.intake.producer import encoder_for
+from operations.intake.publish import BadLine, Reading, publish_events
 from operations.rows import dictionaries
 from operations.setup.programmes import activate
 from operations.simulate.expectations import differences

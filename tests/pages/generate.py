@@ -1,4 +1,4 @@
-"""Write the parts of pages that are made from code: `python -m tests.pages.generate`.
+"""Write the parts of pages that are made from code, and docs/openapi.json: `python -m tests.pages.generate`.
 
 A part stands between two marks. A test holds that each page has what its part would be now.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.event_page import bytes_part, fields_part, topics_part
+from tests.api import openapi_file
 from tests.pages.commands_page import commands_part
 from tests.pages.views_page import types_part, views_part
 from tests.places import DOCS
@@ -45,3 +46,4 @@ def generated(page: str, parts: Parts) -> str:
 if __name__ == "__main__":
     for path, parts in PAGES.items():
         path.write_text(generated(path.read_text("utf-8"), parts), "utf-8")
+    openapi_file.FILE.write_text(openapi_file.openapi_text(), "utf-8")

@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from cli.main import app
+from tests.api import openapi_file
 from tests.pages.commands_page import commands_of
 from tests.pages.generate import PAGES, generated
 
@@ -21,6 +22,11 @@ COMMANDS = dict(commands_of(typer.main.get_command(app), "guerdon"))
 def test_each_part_is_what_the_code_says_now(path: Path) -> None:
     page = path.read_text("utf-8")
     assert generated(page, PAGES[path]) == page, "run `python -m tests.pages.generate`"
+
+
+def test_the_openapi_file_is_what_the_server_would_answer() -> None:
+    said = openapi_file.FILE.read_text("utf-8")
+    assert said == openapi_file.openapi_text(), "run `python -m tests.pages.generate`"
 
 
 def test_a_page_without_the_marks_of_a_part_is_refused() -> None:

@@ -23,8 +23,8 @@ INLINE = re.compile(r"`(guerdon [^`\n]+(?:\n[^`\n]+)?)`")
 OPTION = re.compile(r"(?<![\w-])(--?[a-z][\w-]*)")
 COMMANDS: Any = typer.main.get_command(app)
 
-TYPED = {"README.md", "docs/replay.md", "docs/verify.md", "docs/programme/tests.md"}
-"""Pages whose console blocks are typed by a test of theirs: test_readme, test_programme_pages and two `test_page`."""
+TYPED = {"README.md", "docs/api.md", "docs/replay.md", "docs/verify.md", "docs/programme/tests.md"}
+"""Pages whose console blocks are typed by a test of theirs: test_readme, test_programme_pages and three `test_page`."""
 COMPARED = {
     "text outcome": "pages/test_guide", "text log": "pages/test_ledger_page", "text": "operations/why/test_page",
     "text floors": "pages/test_places_named",

@@ -84,12 +84,12 @@ def other_group(settings: Settings, name: str) -> Settings:
 
 
 class Workers:
-    """Start and end workers in processes of their own."""
+    """Start and end workers in processes of their own, or what another module than that of workers does."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: str = "tests.chaos.crashing_worker") -> None:
         self._log = folder / "workers.log"
         self._parent = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.crashing_worker"],
+            [sys.executable, "-m", module],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -102,12 +102,13 @@ class Workers:
         *,
         until_caught_up: bool = False,
         clock: ClockName = "wall",
+        port: int | None = None,
     ) -> int:
-        """Start a worker that sends itself the signal at the `hit`-th time of `point`, and return its pid."""
+        """Start a worker, or a server at `port`, that gets a signal at the `hit`-th time of `point`; return the pid."""
         wanted = settings.model_dump(mode="json", exclude_none=True)
         start = {
             "settings": wanted, "point": point, "hit": hit, "signal": int(number), "log": str(self._log),
-            "until_caught_up": until_caught_up, "clock": clock,
+            "until_caught_up": until_caught_up, "clock": clock, "port": port,
         }  # fmt: skip
         pid = self._ask({"start": start})
         assert pid is not None

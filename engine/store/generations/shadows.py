@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.meaning import MEANING
+from engine.store import webhook_cursors
 from engine.store.cursor import one
 from engine.store.generations import adjustments, live_generation, live_schedule
 from engine.store.generations.generation import Generation
@@ -196,3 +197,4 @@ def make_live(cursor: Cursor, generation: Generation, versions: dict[int, int]) 
     )
 
     cursor.execute("SELECT guerdon.switch_generation(%s)", (generation.number,))
+    webhook_cursors.move_to(cursor, generation.number)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.store.cursor import Cursor
+    from schemas.codec import WriterSchemas
     from schemas.events import Event
 
 ROWS_A_FETCH = 2_000
@@ -67,12 +68,13 @@ class History:
     Args:
         cursor: belongs to a transaction.
         bare: return events of erased members without their personal fields, instead of raising Erased.
+        schemas: know the writer schemas; None: PostgreSQL is asked for each.
     """
 
-    def __init__(self, cursor: Cursor, *, bare: bool = False) -> None:
+    def __init__(self, cursor: Cursor, *, bare: bool = False, schemas: WriterSchemas | None = None) -> None:
         self._cursor = cursor
         self._bare = bare
-        self._decoder = Decoder(StoredSchemas(cursor), bytes_max=INT64_MAX)
+        self._decoder = Decoder(schemas or StoredSchemas(cursor), bytes_max=INT64_MAX)
 
     def at(self, shard: int, seq: int) -> Recorded:
         """Return the source event at `seq` of `shard`.

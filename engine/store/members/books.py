@@ -53,6 +53,12 @@ def add_to_stock(cursor: Cursor, changes: Mapping[str, int], table: str = STOCK)
         )
 
 
+def read_stock(cursor: Cursor, rewards: Iterable[str]) -> dict[str, int]:
+    """Return how many of each reward all members together have taken."""
+    cursor.execute(_USED, (sorted(set(rewards)),))
+    return dict(cursor.fetchall())
+
+
 class StoredBooks:
     """Open the books of one member after the other, within one transaction that holds their shards' heads.
 
@@ -117,8 +123,7 @@ class StoredBooks:
         if not wanted:
             return
         hold(self._cursor, STOCK, [(reward, 0) for reward in wanted])
-        self._cursor.execute(_USED, (wanted,))
-        self._used |= dict(self._cursor.fetchall())
+        self._used |= read_stock(self._cursor, wanted)
 
     def stock_used(self, reward: str) -> int:
         """Return the number of a reward that all members together have taken."""

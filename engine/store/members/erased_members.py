@@ -42,7 +42,8 @@ class Copied(NamedTuple):
 def is_erased(cursor: Cursor, shard: int, member_id: str) -> bool:
     """Whether a member was erased."""
     cursor.execute(
-        "SELECT 1 FROM guerdon.member_key WHERE shard = %s AND member_id = %s AND key IS NULL", (shard, member_id)
+        "/* keep the plan */ SELECT 1 FROM guerdon.member_key WHERE shard = %s AND member_id = %s AND key IS NULL",
+        (shard, member_id),
     )
     return cursor.fetchone() is not None
 

@@ -120,6 +120,7 @@ def load(cursor: Cursor, wanted: Iterable[tuple[int, str]]) -> list[Member]:
         return []
     cursor.execute(
         f"""
+        /* keep the plan */
         SELECT w.shard, w.member_id, m.seq, m.state, {newest("tracker", "guerdon.referee", member_id="w.member_id")}
         FROM unnest(%s::smallint[], %s::text[]) AS w (shard, member_id)
         LEFT JOIN LATERAL (

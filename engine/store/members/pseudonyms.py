@@ -44,3 +44,12 @@ def give_all(cursor: Cursor) -> None:
     """Give pseudonyms to all erased members of a database that had none for them before."""
     cursor.execute("SELECT shard, member_id FROM guerdon.member_key WHERE key IS NULL")
     give(cursor, cursor.fetchall())
+
+
+def shown_as(cursor: Cursor, member_ids: Iterable[str]) -> dict[str, str]:
+    """Return the pseudonym of each of these members who is erased."""
+    asked = sorted(set(member_ids))
+    if not asked:
+        return {}
+    cursor.execute("SELECT member_id, pseudonym FROM guerdon.pseudonym WHERE member_id = ANY(%s)", (asked,))
+    return dict(cursor.fetchall())

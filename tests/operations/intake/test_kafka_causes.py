@@ -21,7 +21,8 @@ from consumers.source.source import topics_of
 from consumers.worker import Worker
 from engine.live.batch import Batch
 from operations.intake import offsets
-from operations.intake.publish import Published, encoder_for, publish_events
+from operations.intake.producer import encoder_for
+from operations.intake.publish import Published, publish_events
 from operations.kafka.causes import KafkaCauses
 from operations.services.lifecycle import look
 from operations.services.processes import free_port

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from operations.report.forms.charts import Series, bars, lines, waterfall
 from operations.report.forms.page import page, write_page
-from operations.report.forms.sheet import COLUMNS, sheet
+from operations.report.forms.sheet import Line, sheet
 from operations.report.forms.tables import Table, rounded, tables
 from schemas.errors import InputError
 
@@ -103,8 +103,8 @@ def test_triangles_have_a_row_a_cohort_and_a_column_an_age() -> None:
 @given(DATA)
 def test_csv_has_a_line_for_each_cell_and_reads_back(data: dict[str, Any]) -> None:
     head, *lines_ = list(csv.reader(StringIO(sheet(document(data)))))
-    assert tuple(head) == COLUMNS
-    assert {len(line) for line in lines_} == {len(COLUMNS)}
+    assert tuple(head) == Line._fields
+    assert {len(line) for line in lines_} == {len(Line._fields)}
     found = [line for line in lines_ if line[0] != "report" or line[3] not in document({})]
     cells = [cell for table in tables(data) for row in table.rows for cell in row[table.keys or 0 :]]
     assert len(found) == len(cells)
