@@ -182,7 +182,13 @@ def _ladder_workings(
 
 
 def _intervals(of: Frame, groups: Sequence[LotAges], ages: LotAges) -> Intervals | None:
-    """Return how far M3 may be off; None, with a note, without numpy or with points of too few members."""
+    """Return how far M3 may be off; None, with a note, from rollups, without numpy, or with too few members."""
+    if of.rolled:
+        of.notes.append(
+            "M3 has no interval, as sums by days know no member: with an instant within a day as --known-at the report "
+            "reads the logs, and has one"
+        )
+        return None
     try:
         found = intervals([group.leaving() for group in groups], ages.outstanding)
     except InputError as error:
