@@ -62,22 +62,19 @@ SPECIAL = ("source_event", "event_identity", "shard_head", "generation", "genera
 FOLDED = (
     "member_state", "member_ledger", "member_use", "contest_score", "projection_build", "projection_cursor",
     "member_balance", "member_expiry", "member_reward", "tier_history", "referral_change", "referrer_earning",
-    "points_day", "reward_day", "participation_day", "reward_count", "reward_lot",
-    "lot_day", "projection_gap", "projection_streak", "rollup_zone", "rollup_cell", "rollup_total",
-    "rollup_change", "shard_lock", "generation_switch", "topic_of_kind",
-    "alembic_version", "use_lock", "kafka_place", "worker", "verified", "evaluating", "deciding_claims", "pseudonym",
-    "fact_purchase", "fact_purchase_line", "fact_refund", "fact_activity", "fact_share", "fact_touch", "fact_signup",
-    "fact_redemption", "fact_member", "api_key", "webhook", "webhook_secret", "webhook_cursor",
-    "audit", "audit_head", "job",
+    "points_day", "reward_day", "participation_day", "reward_count", "reward_lot", "lot_day", "projection_gap",
+    "projection_streak", "rollup_zone", "rollup_cell", "rollup_total", "rollup_change", "shard_lock",
+    "generation_switch", "topic_of_kind", "alembic_version", "use_lock", "kafka_place", "worker", "verified",
+    "evaluating", "deciding_claims", "pseudonym", "fact_purchase", "fact_purchase_line", "fact_refund", "fact_activity",
+    "fact_share", "fact_touch", "fact_signup", "fact_redemption", "fact_member", "api_key", "webhook", "webhook_secret",
+    "webhook_cursor", "audit", "audit_head", "job", "reward_lane",
 )  # fmt: skip
-"""Tables that do not travel. They follow from the log or from the migrations, or concern this database alone: which
-generation was live before, which cluster is read, which workers run, who may call the API, who did what here, and when
-the database was last verified."""
+"""Tables that do not travel: they follow from the log or the migrations, or concern this database alone, such as which
+workers run, who may call the API, and who did what here."""
 
 _OF_GENERATION = ("generation_schedule", "generation_fact", "publication_cursor")
 
-ARCHIVED = 1
-"""The number under which an archived generation lies in the new database until it is repeated."""
+ARCHIVED = 1  # the number under which an archived generation lies in the new database until it is repeated
 
 _AS = {
     "pos": "row_number() OVER (PARTITION BY r.shard ORDER BY r.pos) AS pos",

@@ -19,6 +19,7 @@ from operations.report.liability.report import liability, problem
 from operations.report.redemption.report import redemption
 from operations.report.referrals import referrals
 from operations.report.rewards import rewards
+from operations.report.rollups import lag_of_rewards
 from operations.report.split import BY_FACTS, OF_GRANTS, OF_MEMBERS
 from schemas.errors import InputError
 
@@ -138,8 +139,8 @@ def read_report(cursor: Cursor, name: str, asked: Asked) -> dict[str, Any]:
     of = frame(cursor, asked, is_of_recording=chosen.is_of_recording)
     if chosen.needs_facts or asked.by in BY_FACTS:
         _note_what_facts_lack(of)
-    if chosen.has_rollups and of.why_logs is not None and not of.notes:
-        of.notes.append(of.why_logs)
+    if chosen.has_rollups:
+        _note_rollups(of)
     return document(name, of, chosen.compute(of), complete=is_complete(of))
 
 
@@ -148,6 +149,20 @@ def keep_decided(database_url: str, name: str, printed: Mapping[str, Any]) -> No
     keep = REPORTS[name].keep
     if keep is not None:
         keep(database_url, printed)
+
+
+def _note_rollups(of: Frame) -> None:
+    """Add a note where the logs are read, or where the sums by day have not followed the reward log."""
+    if of.why_logs is not None:
+        if not of.notes:
+            of.notes.append(of.why_logs)
+        return
+    lag = lag_of_rewards(of.cursor, of.generation)
+    if lag:
+        of.notes.append(
+            f"the sums by day lack the newest {lag} reward events, and the report counts what they have: they follow "
+            "at once while a worker runs"
+        )
 
 
 def _note_what_facts_lack(of: Frame) -> None:

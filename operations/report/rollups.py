@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.store.cursor import one
 from operations.report.periods import midnight, midnight_after
 from projections.zones import fixed_zone
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from engine.store.cursor import Cursor
+
+LAG_MAX = 10_000
+"""The most reward events that rollups may lack: a second or so of a busy worker. Beyond it the logs are read."""
 
 REBUILD = "`guerdon projection rebuild {name}`"
 
@@ -50,22 +54,18 @@ def why_logs(cursor: Cursor, wanted: Wanted) -> str | None:
 def _why_not(cursor: Cursor, wanted: Wanted, name: str) -> str | None:
     """Return in a sentence why the rollups of a projection cannot be used; None: they can.
 
-    Those of rewards are of the generation of the report, those of facts of all generations.
+    Those of rewards are of the generation of the report, those of facts of all generations; these move with the facts,
+    which a report reads otherwise, so only what rewards lack counts.
     """
     cursor.execute(
         """
-        SELECT b.build, EXISTS (SELECT FROM guerdon.projection_gap g WHERE g.build = b.build), (
-                   SELECT coalesce(sum(coalesce(h.pos, s.seq) - c.pos), 0)::bigint
-                   FROM guerdon.projection_cursor c JOIN guerdon.shard_head s USING (shard)
-                   LEFT JOIN guerdon.generation_head h ON h.generation = b.generation AND h.shard = c.shard
-                   WHERE c.build = b.build
-               )
+        SELECT b.build, EXISTS (SELECT FROM guerdon.projection_gap g WHERE g.build = b.build)
         FROM guerdon.projection_build b
         WHERE b.projection = %s AND b.status = 'live' AND coalesce(b.generation = %s, true)
         """,
         (name, wanted.generation),
     )
-    build, has_gaps, lag = cursor.fetchone() or (None, False, 0)
+    build, has_gaps = cursor.fetchone() or (None, False)
     own_zone = None if build is None else fixed_zone(cursor, build)
     rebuild = REBUILD.format(name=name)
     if own_zone is None:
@@ -77,9 +77,28 @@ def _why_not(cursor: Cursor, wanted: Wanted, name: str) -> str | None:
         )
     if has_gaps:
         return f"events were set aside by {name}, so the logs are read; see `guerdon projection verify {name}`"
-    if lag:
+    lag = lag_of_rewards(cursor, wanted.generation)
+    if name == "reward_day" and lag > LAG_MAX:
         return f"the rollups of {name} lack the newest {lag} events, so the logs are read, which takes longer"
     return None
+
+
+def lag_of_rewards(cursor: Cursor, generation: int) -> int:
+    """Return how many reward events of a generation its rollups lack."""
+    (lag,) = one(
+        cursor,
+        """
+        SELECT coalesce(sum(h.pos - c.pos), 0)::bigint
+        FROM guerdon.projection_build b JOIN guerdon.projection_cursor c USING (build)
+        CROSS JOIN LATERAL (
+            SELECT g.pos FROM guerdon.generation_head g
+            WHERE g.generation = b.generation AND g.shard = c.shard ORDER BY g.seq DESC LIMIT 1
+        ) h
+        WHERE b.projection = 'reward_day' AND b.status = 'live' AND b.generation = %s
+        """,
+        (generation,),
+    )
+    return int(lag)
 
 
 def known_time(cursor: Cursor, build: int, known_before: date | None, zone: str) -> tuple[datetime, datetime] | None:

@@ -10,27 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.store.cursor import one
-from schemas.partitioning import SHARDS
 
 if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
-LANE_LOCK = 0x6C61_6E65
-"""Advisory lock with the number of a lane of a build."""
 
-
-def take_lane(cursor: Cursor, build: int) -> int:
-    """Return a lane of the build that nobody else writes until this transaction ends.
+def take_lane(cursor: Cursor) -> int:
+    """Return a lane that nobody else writes until this transaction ends; all builds of a fold have the same one.
 
     A fold has the cursor of at least one shard, so there are as many lanes as folds.
     """
-    (lane,) = one(
-        cursor,
-        """
-        SELECT lane FROM generate_series(0, %(last)s) AS lane
-        WHERE pg_try_advisory_xact_lock(%(lock)s, %(build)s * (%(last)s + 1) + lane)
-        LIMIT 1  -- without an order, which would let PostgreSQL lock them all to sort them
-        """,
-        {"last": SHARDS - 1, "lock": LANE_LOCK, "build": build},
-    )
+    (lane,) = one(cursor, "SELECT lane FROM guerdon.reward_lane ORDER BY lane LIMIT 1 FOR UPDATE SKIP LOCKED")
     return int(lane)

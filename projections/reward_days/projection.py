@@ -27,7 +27,7 @@ TABLES = ("reward_day", "participation_day", "reward_count", "reward_lot", "lot_
 
 def fold(cursor: Cursor, build: int, generation: int, *, is_first: bool) -> None:
     """Add the rewards in `projection_range` to the sums of `build`."""
-    lane = take_lane(cursor, build)
+    lane = take_lane(cursor)
     where = {"build": build, "generation": generation, "zone": zone_of(cursor, build, had_always=True), "lane": lane}
 
     # sums, and the pairs of days of members whose days come in their order; the other members one after the other

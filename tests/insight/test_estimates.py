@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from operations.report import frame
 from tests.insight import estimates
 from tests.insight.buying import HOLDOUT, Buying
 from tests.insight.comparison import differences
@@ -67,7 +68,11 @@ def test_every_method(a_year: Year, buying: Buying, lots_left: estimates.Leaving
     assert list(differences(expected, a_year.data("liability")["methods"])) == []
 
 
-def test_the_interval_of_lot_hazards(a_year: Year, lots_left: estimates.Leaving) -> None:
+def test_the_interval_of_lot_hazards(
+    a_year: Year, lots_left: estimates.Leaving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert a_year.data("liability")["methods"]["interval"] == {}, "sums by day know no member"
+    monkeypatch.setattr(frame, "why_logs", lambda *_: "the logs are asked for")
     methods = a_year.data("liability")["methods"]
     found, estimate = methods["interval"]["M3"], {key: methods[key]["M3"] for key in ("urr", "expected_redemptions")}
     for name, (low, high) in estimates.interval(lots_left).items():

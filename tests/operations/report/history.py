@@ -153,7 +153,7 @@ class History:
         return self.document(name, until, **asked)["data"]
 
     def document(self, name: str, until: str | None = None, every: Every = Every.MONTH, **asked: Any) -> dict[str, Any]:
-        """Return a report up to a local day, of facts that have followed the log."""
-        finish(self.database_url, threading.Event(), ("source",))
+        """Return a report up to a local day, of facts and sums that have followed the logs."""
+        finish(self.database_url, threading.Event())
         day = None if until is None else date.fromisoformat(until)
         return report(self.database_url, name, Asked(until=day, every=every, **asked))

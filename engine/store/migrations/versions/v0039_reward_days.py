@@ -97,6 +97,11 @@ INSERT INTO guerdon.projection_cursor (build, shard, pos) SELECT build, shard, 0
 """
 
 GRANTS = """
+CREATE TABLE guerdon.reward_lane (                      -- a fold that writes sums has one of these rows locked
+    lane smallint PRIMARY KEY
+);
+INSERT INTO guerdon.reward_lane SELECT generate_series(0, 63);
+GRANT SELECT, UPDATE ON guerdon.reward_lane TO guerdon_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON guerdon.reward_day, guerdon.participation_day, guerdon.reward_count,
     guerdon.reward_lot, guerdon.lot_day TO guerdon_writer;
 """
