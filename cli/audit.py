@@ -23,7 +23,7 @@ CHANGES = frozenset(
 )  # fmt: skip
 """The commands that change something; each is recorded before it begins, and when it has ended."""
 
-CHANGES_WITH = {"experiment": "decide"}
+CHANGES_WITH = {"experiment": "choice"}
 """Commands that change something only where they are given this argument."""
 
 READS = frozenset(("export", "archive export"))

@@ -67,7 +67,10 @@ def _why_not(cursor: Cursor, wanted: Wanted, name: str) -> str | None:
     )
     build, has_gaps = cursor.fetchone() or (None, False)
     own_zone = None if build is None else fixed_zone(cursor, build)
+    lag = lag_of_rewards(cursor, wanted.generation)
     rebuild = REBUILD.format(name=name)
+    if own_zone is None and name == "reward_day" and has_no_reward(cursor, wanted.generation):
+        return None
     if own_zone is None:
         return f"there are no rollups of {name} yet, and the logs take longer to read; {rebuild} makes them"
     if own_zone != wanted.zone:
@@ -77,10 +80,19 @@ def _why_not(cursor: Cursor, wanted: Wanted, name: str) -> str | None:
         )
     if has_gaps:
         return f"events were set aside by {name}, so the logs are read; see `guerdon projection verify {name}`"
-    lag = lag_of_rewards(cursor, wanted.generation)
     if name == "reward_day" and lag > LAG_MAX:
         return f"the rollups of {name} lack the newest {lag} events, so the logs are read, which takes longer"
     return None
+
+
+def has_no_reward(cursor: Cursor, generation: int) -> bool:
+    """Whether a generation's log is empty, so that there is nothing to add up."""
+    (is_empty,) = one(
+        cursor,
+        "SELECT NOT EXISTS (SELECT FROM guerdon.generation_head WHERE generation = %s AND pos > 0)",
+        (generation,),
+    )
+    return bool(is_empty)
 
 
 def lag_of_rewards(cursor: Cursor, generation: int) -> int:

@@ -72,6 +72,7 @@ def _note_success(database_url: str, generation: int) -> None:
 CHECKS: dict[str, Callable[[Connection, int], tuple[int, str | None]]] = {
     "source log: gapless, hashes recompute": chains.source_chain,
     "reward log: gapless, hashes recompute": chains.reward_chain,
+    "audit: gapless, hashes recompute": chains.audit_chain,
     "offsets: each is accepted, duplicate, quarantined or passed": consumed.offsets,
     "identities: events, orders and rewards have one each": identities.unique,
     "references: facts and what is forwarded name events that there are": references.references,
@@ -82,6 +83,5 @@ CHECKS: dict[str, Callable[[Connection, int], tuple[int, str | None]]] = {
     "projections: each is the fold of its log": folds.projected,
     "facts: each is what its source event says": folds.facts,
     "set aside: what projections lack is in the log": folds.set_aside,
-    "audit: gapless, hashes recompute": chains.audit_chain,
 }
 """Every check by the promise that it proves, in the order in which they are made."""

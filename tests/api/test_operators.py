@@ -148,6 +148,14 @@ def test_a_running_job_ends_when_it_is_cancelled(api: Api, monkeypatch: pytest.M
     assert api.get(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
 
 
+def is_of(process: psutil.Process, job_id: int) -> bool:
+    """Whether a process does a job; one that has ended does none."""
+    try:
+        return process.cmdline()[-2:] == ["job", str(job_id)]
+    except psutil.Error:
+        return False
+
+
 def test_a_job_whose_process_dies_is_taken_up_again(api: Api) -> None:
     url = api.settings.database_url
     # verify waits for this lock, so its process can be found and killed
@@ -157,11 +165,7 @@ def test_a_job_whose_process_dies_is_taken_up_again(api: Api) -> None:
         victims: list[int] = []
 
         def is_running() -> bool:
-            victims[:] = [
-                child.pid
-                for child in psutil.Process().children(recursive=True)
-                if child.cmdline()[-2:] == ["job", str(job_id)]
-            ]
+            victims[:] = [child.pid for child in psutil.Process().children() if is_of(child, job_id)]
             return bool(victims) and api.get(f"/v1/jobs/{job_id}").json()["status"] == "running"
 
         eventually(is_running, "the job's process works")

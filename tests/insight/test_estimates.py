@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from operations.report import frame
+from operations.report.catalogue import report
+from operations.report.frame import Asked
 from tests.insight import estimates
 from tests.insight.buying import HOLDOUT, Buying
 from tests.insight.comparison import differences
@@ -73,7 +75,7 @@ def test_the_interval_of_lot_hazards(
 ) -> None:
     assert a_year.data("liability")["methods"]["interval"] == {}, "sums by day know no member"
     monkeypatch.setattr(frame, "why_logs", lambda *_: "the logs are asked for")
-    methods = a_year.data("liability")["methods"]
+    methods = report(a_year.url, "liability", Asked())["data"]["methods"]
     found, estimate = methods["interval"]["M3"], {key: methods[key]["M3"] for key in ("urr", "expected_redemptions")}
     for name, (low, high) in estimates.interval(lots_left).items():
         assert found[name]["low"] < estimate[name] < found[name]["high"]

@@ -123,9 +123,9 @@ def open_export(database_url: str, folder: Path, connection: duckdb.DuckDBPyConn
 
 
 def has_nothing(value: Any) -> bool:
-    """Whether a row of a report counts nothing: 0, null, and lists of them; the name of a limit is no count."""
+    """Whether a row of a report counts nothing: 0, null, and lists of them; limits and experiments are none of it."""
     if isinstance(value, dict):
-        return all(has_nothing(each) for name, each in value.items() if name != "budget")
+        return all(has_nothing(each) for name, each in value.items() if name not in ("budget", "incremental"))
     return all(has_nothing(each) for each in value) if isinstance(value, list) else not value
 
 

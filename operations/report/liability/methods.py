@@ -185,8 +185,7 @@ def _intervals(of: Frame, groups: Sequence[LotAges], ages: LotAges) -> Intervals
     """Return how far M3 may be off; None, with a note, from rollups, without numpy, or with too few members."""
     if of.rolled:
         of.notes.append(
-            "M3 has no interval, as sums by days know no member: with an instant within a day as --known-at the report "
-            "reads the logs, and has one"
+            "M3 has no interval, as sums by days know no member; with an instant within a day as --known-at it has one"
         )
         return None
     try:

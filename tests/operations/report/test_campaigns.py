@@ -10,6 +10,7 @@ import pytest
 from engine.intake.own_events import own_id
 from engine.store.cursor import one
 from engine.store.database import transaction
+from operations.report import frame
 from operations.report.campaigns.influence import FORWARDED_ID
 from operations.report.rewards import USES_UNKNOWN
 from tests.operations.report.history import History
@@ -123,7 +124,9 @@ rules:
     assert any("costs.gift.bag" in note for note in document["notes"])
 
 
-def test_what_coupons_cost_is_unknown_while_the_log_does_not_say_which_were_used(database_url: str) -> None:
+def test_what_coupons_cost_is_unknown_while_the_log_does_not_say_which_were_used(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A campaign without coupons has its costs all the same."""
     history = History(
         database_url,
@@ -155,6 +158,7 @@ rules:
 
     # and one of which the log says so
     history.uses_coupons()
+    monkeypatch.setattr(frame, "why_logs", lambda *_: "the log alone has what no event brought")
     assert found() == {"all": (150, 470, 470), "drinks": (150, 150, 150), "mugs": (0, 320, 320)}
     assert history.report("rewards") == {"coupons_issued": 1, "coupons_used": 1, "reward_usage": 1}
 

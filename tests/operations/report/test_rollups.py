@@ -157,4 +157,5 @@ def test_a_note_says_why_the_logs_are_read(log: History) -> None:
     execute("DELETE FROM guerdon.rollup_zone")
     assert "`guerdon projection rebuild facts`" in note()
     rebuild(log.database_url, "facts")
+    rebuild(log.database_url, "reward_day")
     hold(log.database_url, Asked())
