@@ -30,7 +30,7 @@ class Rule(BaseModel):
 
     rule_id: str
     campaign: str | None
-    on: str = Field(description="the event or occasion that it is on")
+    on: str = Field(description="the event or occasion that triggers it")
     phase: str
     when: str = Field(description="its condition in words")
     gives: list[str]
@@ -61,10 +61,12 @@ class CatalogueReward(BaseModel):
 
     reward: str
     kind: str = Field(description="gift, coupon or money")
-    points: int = Field(description="the price; of money the points for each `money_minor`")
+    points: int = Field(description="the price; where kind is money: the points that buy `money_minor` minor units")
     from_points: int = Field(description="the fewest points that can be spent on it")
     money_minor: int | None
-    order_share_max: float | None = Field(description="of money: the largest part of an order that it can pay")
+    order_share_max: float | None = Field(
+        description="where kind is money: the largest part of an order that it can pay"
+    )
     order_least_minor: int = Field(description="the smallest order for which it can be used, in minor units")
     stock: int | None = Field(description="how many there are in all; null: any number")
     left: int | None
@@ -129,7 +131,9 @@ class Place(BaseModel):
     """Hold a place on a leaderboard."""
 
     rank: int
-    member_id: str | None = Field(description="a pseudonym of who was erased; null: a member's token sees itself only")
+    member_id: str | None = Field(
+        description="a pseudonym if erased; null: another member's place, asked for with a member's token"
+    )
     value: int
 
 

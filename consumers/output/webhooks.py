@@ -165,7 +165,7 @@ def _maybe_pause(cursor: Cursor, lease: Lease, error: str, *, is_gone: bool) -> 
     if is_gone:
         why = "the endpoint answered 410: it wants no more"
     elif now - failing_since >= GIVE_UP_AFTER:
-        why = f"one message failed for 24 h; the last error: {error}"
+        why = f"one message failed for {GIVE_UP_AFTER // timedelta(hours=1)} h; the last error: {error}"
     else:
         return
     endpoints.set_paused(cursor, lease.webhook_id, why)

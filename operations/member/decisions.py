@@ -119,7 +119,7 @@ def check(decision: Decision, currency: str, latest_ms: int) -> None:
     if decision.unit is not None and decision.unit not in {"points", "status", currency}:
         near = did_you_mean(decision.unit, ("points", "status", currency))
         raise Rejected(
-            Reason.OUT_OF_RANGE, f"unit: {shown(decision.unit)} is none; it is points, status or {currency}{near}"
+            Reason.OUT_OF_RANGE, f"unit: {shown(decision.unit)} is not a unit; use points, status or {currency}{near}"
         )
     if decision.reason is not None:
         _check_reason(decision.reason)
@@ -144,7 +144,7 @@ def _check_opening(decision: Decision) -> None:
     if decision.amount is None and decision.tier is None and decision.referral_code is None:
         raise Rejected(Reason.MISSING_FIELD, "amount: an opening brings an amount with its unit, a tier or a code")
     if decision.amount is not None and decision.amount <= 0:
-        raise Rejected(Reason.OUT_OF_RANGE, f"amount: {decision.amount} is none to open with; it is 1 or more")
+        raise Rejected(Reason.OUT_OF_RANGE, f"amount: an opening amount is 1 or more, not {decision.amount}")
     if decision.expires_at is not None and (decision.amount is None or decision.unit == "status"):
         raise Rejected(Reason.UNKNOWN_FIELD, "expires_at: only points and cash expire; take it out")
 

@@ -1,4 +1,4 @@
-"""Remember what never changes in one database, so that many answers need few questions."""
+"""Remember what never changes in one database, so that many responses need few queries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Lookups:
     """Keep the terms of the programme's versions, and writer schemas.
 
-    A later version may let an earlier one count further metrics; its terms and its catalogue stay what they are.
+    An activation may add metrics to an earlier version. It never changes that version's terms or catalogue, which is
+    all that callers read here.
     """
 
     def __init__(self) -> None:

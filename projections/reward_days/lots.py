@@ -1,8 +1,12 @@
 """Follow the lots whose cells are not the sums of their movements: points that came back, and expiries that changed.
 
 The cells of a lot are a function of its movements. For most lots each movement is a cell of its own. Two kinds need a
-correction: a restore undoes the latest capture, and a reversal of lapsed points turns the expiry into a reversal at the
-expiry's age; and what is outstanding lapses when the lot's latest movement says, whatever those before it said.
+correction:
+
+(1) Points came back: a restore undoes the latest capture, and a reversal of lapsed points turns the expiry into a
+reversal on the expiry's day.
+
+(2) The expiry changed: all that is outstanding lapses when the latest movement says, whatever those before it said.
 """
 
 from __future__ import annotations
@@ -42,20 +46,20 @@ class Way(IntEnum):
     LAPSES_AT = 14
 
 
-LEAVES = {
+LEFT_FOR_GOOD = {
     Way.CAPTURED: Way.REDEEMED_FOR_GOOD, Way.EXPIRED: Way.EXPIRED_FOR_GOOD, Way.ERASED: Way.EXPIRED_FOR_GOOD,
     Way.SETTLED: Way.REVERSED_FOR_GOOD, Way.REVERSED_FROM_LOTS: Way.REVERSED_FOR_GOOD,
 }  # fmt: skip
-"""The ways out of a lot, and how points that do not come back have left."""
+"""The ways out of a lot, each with the name that it has when the points did not come back."""
 
 RETURNS = {Way.RESTORED, Way.REVERSED_FROM_EXPIRED}
 
-OUTSTANDING = dict.fromkeys(LEAVES, -1) | {Way.ISSUED: 1, Way.RESTORED: 1}
-"""The sign with which the points of a way become outstanding."""
+OUTSTANDING = dict.fromkeys(LEFT_FOR_GOOD, -1) | {Way.ISSUED: 1, Way.RESTORED: 1}
+"""Whether the points of a way are added to what is outstanding (1), or taken from it (-1)."""
 
 
 class Move(NamedTuple):
-    """Hold a movement of a lot; by an event that came late it may lie before the grant."""
+    """Hold a movement of a lot; where its event came late, its day may lie before that of the grant."""
 
     day: date
     recorded_day: date
@@ -63,14 +67,15 @@ class Move(NamedTuple):
     """The first day of the month in which the lot then lapses."""
 
     way: int
-    """0: between the accounts of what is outstanding."""
+    """0: a move that leaves the outstanding total as it is (pending, active, reserved)."""
 
     points: int
 
 
 class Cell(NamedTuple):
-    """Name a cell of lots of one day: when something changed, when that was recorded, what it was, and where it counts.
+    """Name a cell of the lots granted on one day: when something changed, when that was recorded, and what it was.
 
+    `expires` is the month in which a movement says that the lot lapses; NEVER in corrections for points that came back.
     `left_day` is the day on which points left: for a restore that of the capture that it undoes.
     """
 
@@ -82,7 +87,7 @@ class Cell(NamedTuple):
 
 
 class Lot(NamedTuple):
-    """Hold a lot as `reward_lot` has it; `expires` is None where it never lapsed."""
+    """Hold a lot as `reward_lot` has it; `expires` is None where it never lapses."""
 
     granted_day: date
     recorded_day: date
@@ -118,12 +123,16 @@ def _month(number: int) -> date:
 def corrections(moves: Sequence[Move]) -> Counter[Cell]:
     """Return by how many points the cells of one lot differ from the sums of its movements, which are in log order."""
     cells: Counter[Cell] = Counter()
+
+    # points came back: add how they left for good, and take away what each way out alone would count
     if any(each.way in RETURNS for each in moves):
         for (day, recorded_day, (way, left_day)), points in _changes(moves, _left).items():
             cells[Cell(NEVER, day, recorded_day, way, left_day)] += points
         for each in moves:
-            if each.way in LEAVES:
-                cells[Cell(NEVER, each.day, each.recorded_day, LEAVES[Way(each.way)], each.day)] -= each.points
+            if each.way in LEFT_FOR_GOOD:
+                cells[Cell(NEVER, each.day, each.recorded_day, LEFT_FOR_GOOD[Way(each.way)], each.day)] -= each.points
+
+    # the expiry changed: the same for the month in which what is outstanding lapses
     if len({each.expires for each in moves}) > 1:
         for (day, recorded_day, expires), points in _changes(moves, _outstanding).items():
             cells[Cell(expires, day, recorded_day, Way.LAPSES_AT, day)] += points
@@ -135,14 +144,17 @@ def corrections(moves: Sequence[Move]) -> Counter[Cell]:
 
 
 def _changes(moves: Sequence[Move], state: Callable[[Sequence[Move]], Counter[Key]]) -> Counter[tuple[date, date, Key]]:
-    """Return by day and day of recording how a state changes: for any two days the changes up to them are the state.
+    """Return by day and day of recording how a state changes.
 
-    The state is a function of the movements that occurred, and were recorded, by then.
+    The changes with day <= d and recorded_day <= r add up to the state as of (d, r): that of the movements that
+    occurred by d and were recorded by r.
     """
     days = sorted({each.day for each in moves})
     recorded_days = sorted({each.recorded_day for each in moves})
     changes: Counter[tuple[date, date, Key]] = Counter()
     before: dict[date, Counter[Key]] = {day: Counter() for day in days}
+
+    # what each day of recording added to the state of each day, less what it added to the day before
     for recorded_day in recorded_days:
         known = [each for each in moves if each.recorded_day <= recorded_day]
         earlier: Counter[Key] = Counter()
@@ -158,7 +170,7 @@ def _changes(moves: Sequence[Move], state: Callable[[Sequence[Move]], Counter[Ke
 
 
 def _outstanding(moves: Sequence[Move]) -> Counter[date]:
-    """Return the points that are outstanding by the month of the latest expiry."""
+    """Return the points that are outstanding, by the month of expiry that the latest movement states."""
     if not moves:
         return Counter()
     return Counter({moves[-1].expires: sum(OUTSTANDING.get(Way(m.way), 0) * m.points for m in moves if m.way)})
@@ -169,6 +181,8 @@ def _left(moves: Iterable[Move]) -> Counter[tuple[Way, date]]:
     captured: list[tuple[date, int]] = []
     expired: list[tuple[date, int]] = []
     left: Counter[tuple[Way, date]] = Counter()
+
+    # what may still come back waits in the two lists, the latest at the end
     for each in moves:
         match each.way:
             case Way.CAPTURED:
@@ -182,6 +196,8 @@ def _left(moves: Iterable[Move]) -> Counter[tuple[Way, date]]:
                     left[Way.REVERSED_FOR_GOOD, day] += points
             case Way.REVERSED_FROM_LOTS | Way.SETTLED:
                 left[Way.REVERSED_FOR_GOOD, each.day] += each.points
+
+    # what did not come back
     for way, stack in ((Way.REDEEMED_FOR_GOOD, captured), (Way.EXPIRED_FOR_GOOD, expired)):
         for day, points in stack:
             left[way, day] += points

@@ -87,13 +87,13 @@ class GiveCompiler:
         self.needs_limits = False
         """Whether the compiled gives read the variables `limits` and `is_late`."""
 
-    def giving(self, rule: Rule) -> list[ast.stmt]:
+    def compile_gives(self, rule: Rule) -> list[ast.stmt]:
         """Compute the awards; where one is above 0, pass them through the limits and grant what is left."""
         if rule.limits:
-            granting = self._limited(rule)
+            statements = self._limited(rule)
         else:
-            granting = [s for index, give in enumerate(rule.gives) for s in self._give(rule, index, give, {})]
-        return self._awarded(rule, granting)
+            statements = [s for index, give in enumerate(rule.gives) for s in self._one_give(rule, index, give, {})]
+        return self._awarded(rule, statements)
 
     def worth(self, rule: Rule) -> list[ast.stmt]:
         """Set `worth` to the points that the rule would give after its limits; count nothing in them.
@@ -181,9 +181,9 @@ class GiveCompiler:
     def _limited(self, rule: Rule) -> list[ast.stmt]:
         """Refuse everything where a `times` is used up, else trim to each `max` in turn and count what was given."""
         uses, opening = self._opened(rule)
-        granting: list[ast.stmt] = [assign("given", constant(0))]
+        grants: list[ast.stmt] = [assign("given", constant(0))]
         for index, give in enumerate(rule.gives):
-            granting += self._give(rule, index, give, uses)
+            grants += self._one_give(rule, index, give, uses)
 
         # count once for the event, whatever the number of gives
         counted: list[ast.stmt] = [
@@ -191,15 +191,15 @@ class GiveCompiler:
             for scope in dict.fromkeys(limit.scope for limit in rule.limits if isinstance(limit, TimesLimit))
         ]
         if counted:
-            granting.append(when(name("given"), counted))
+            grants.append(when(name("given"), counted))
         rolling = [local for scope, local in uses.items() if isinstance(scope.every, Duration)]
-        granting += [run(call(attribute(name(local), "record"))) for local in rolling]
+        grants += [run(call(attribute(name(local), "record"))) for local in rolling]
 
         used_up = _used_up(rule, uses)
         if used_up is None:
-            return opening + granting
+            return opening + grants
         refusing = [s for index, give in enumerate(rule.gives) for s in self._refused_whole(rule, index, give, uses)]
-        return [*opening, when(used_up, refusing, granting)]
+        return [*opening, when(used_up, refusing, grants)]
 
     def _open(self, rule: Rule, scope: LimitScope, local: str) -> list[ast.stmt]:
         """Set `local` to the member's use of a scope in the event's period.
@@ -248,14 +248,14 @@ class GiveCompiler:
         award = name(f"award_{index}")
         scopes = [limit.scope for limit in rule.limits if isinstance(limit, TimesLimit)]
         refused = self._refuse(rule, index, give, RefusalReason.LIMIT_TIMES, award)
-        return self._ranged(rule, index, give, self._forgotten(rule, index, scopes, uses, refused))
+        return self._ranged(rule, index, give, self._refuse_forgotten(rule, index, scopes, uses, refused))
 
-    def _forgotten(
+    def _refuse_forgotten(
         self, rule: Rule, index: int, scopes: list[LimitScope], uses: dict[LimitScope, str], otherwise: ast.stmt
     ) -> list[ast.stmt]:
-        """Refuse an award whole if the use of one of `scopes` is forgotten; otherwise run `otherwise`.
+        """Refuse an award whole if the use of one of `scopes` is forgotten (dropped `refunds.window` after its period).
 
-        Budgets and uses counted for life are never forgotten.
+        Else run `otherwise`. Budgets and uses counted for life are never forgotten.
         """
         ending = [scope for scope in dict.fromkeys(scopes) if not scope.is_shared and scope.every is not Every.LIFETIME]
         if not ending:
@@ -266,13 +266,13 @@ class GiveCompiler:
         refused = self._refuse(rule, index, rule.gives[index], RefusalReason.LIMIT_FORGOTTEN, award)
         return [when(gone, [refused], [otherwise])]
 
-    def _give(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str]) -> list[ast.stmt]:
+    def _one_give(self, rule: Rule, index: int, give: Give, uses: dict[LimitScope, str]) -> list[ast.stmt]:
         """Grant the part of one award that the rule's `max` limits allow, and refuse the rest."""
         award = name(f"award_{index}")
         maxima = _maxima(rule, give)
-        given = [assign("given", constant(1))] if uses else []
+        note_given = [assign("given", constant(1))] if uses else []
         if not maxima:
-            return self._ranged(rule, index, give, [*self._grant(rule, index, give, award), *given])
+            return self._ranged(rule, index, give, [*self._append_grant(rule, index, give, award), *note_given])
 
         # trim to each limit in turn
         body: list[ast.stmt] = [assign("allowed", award)]
@@ -281,16 +281,16 @@ class GiveCompiler:
 
         # grant what is left, and count it in each scope once
         allowed = name("allowed")
-        granting = [*self._grant(rule, index, give, allowed), *given]
-        granting += [
+        grant = [*self._append_grant(rule, index, give, allowed), *note_given]
+        grant += [
             increase(name(uses[scope]), "amount", allowed) for scope in dict.fromkeys(limit.scope for limit in maxima)
         ]
 
         # refuse what was cut off
         cut_off = arithmetic(award, "-", allowed)
         refused = self._refuse(rule, index, give, RefusalReason.LIMIT_MAX, cut_off)
-        refusing = self._forgotten(rule, index, [limit.scope for limit in maxima], uses, refused)
-        body += [when(allowed, granting), when(compare(allowed, "<", award), refusing)]
+        refusing = self._refuse_forgotten(rule, index, [limit.scope for limit in maxima], uses, refused)
+        body += [when(allowed, grant), when(compare(allowed, "<", award), refusing)]
         return self._ranged(rule, index, give, body)
 
     def _ranged(self, rule: Rule, index: int, give: Give, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -301,9 +301,11 @@ class GiveCompiler:
         if not _is_in_range(give.amount):
             refused = self._refuse(rule, index, give, RefusalReason.OUT_OF_RANGE, award)
             body = [when(compare(award, "<=", constant(INT64_MAX)), body, [refused])]
+
+        # with one give, `_awarded` has skipped 0 already
         return [when(award, body)] if len(rule.gives) > 1 else body
 
-    def _grant(self, rule: Rule, index: int, give: Give, amount: ast.expr) -> list[ast.stmt]:
+    def _append_grant(self, rule: Rule, index: int, give: Give, amount: ast.expr) -> list[ast.stmt]:
         """Append the grant to the rewards; add it to the sum that later rules read."""
         posting = self._fields.constant(grant_posting(rule, give, self._version))
 

@@ -133,7 +133,7 @@ class RulesCompiler:
         """Judge one rule; before the first rule of a group, let the group pick."""
         heading = note(f"rule {rule.id}, line {rule.place.line}")
         if not decides(rule.group):
-            return [heading, *self._standing(rule, self._gives.giving(rule))]
+            return [heading, *self._standing(rule, self._gives.compile_gives(rule))]
 
         assert rule.group is not None  # decides() says so
         picking: list[ast.stmt] = []
@@ -141,7 +141,7 @@ class RulesCompiler:
             local = self._picked[rule.group.id] = f"picked_{len(self._picked)}"
             picking = self._picking(rule, local)
         is_picked = compare(name(self._picked[rule.group.id]), "==", constant(self._numbers[rule.id]))
-        return [*picking, heading, when(is_picked, self._gives.giving(rule))]
+        return [*picking, heading, when(is_picked, self._gives.compile_gives(rule))]
 
     def _picking(self, first: Rule, local: str) -> list[ast.stmt]:
         """Set the variable `local` to the number of the rule that the group of `first` picks, -1 for none."""

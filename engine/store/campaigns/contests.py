@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from schemas.events import Purchase
     from schemas.rewards import RewardEvent
 
-    Tell = Callable[[Judge, Member], None]
+    SetReport = Callable[[Judge, Member], None]
 
 STAGE = "close contests"
 """The stage of a record that says why contests cannot be closed."""
@@ -87,7 +87,7 @@ def close_ended(
     cursor: Cursor,
     judge_of: Callable[[int], CompiledJudge],
     until_ms: int,
-    tell: Tell,
+    set_tier_report: SetReport,
     lock_live: Callable[[Cursor], int] = live_generation.lock_live,
 ) -> int:
     """Close every period with scores that has ended by an instant, and return the number of closings.
@@ -96,7 +96,7 @@ def close_ended(
         cursor: belongs to a transaction without locks.
         judge_of: compiles an activated version.
         until_ms: the instant that all events have passed.
-        tell: sets the tier report of a member.
+        set_tier_report: sets the tier report of a member.
         lock_live: keeps the live generation in its place and returns its number.
     """
     # hold every shard's head
@@ -106,7 +106,7 @@ def close_ended(
     for head in heads.values():
         head.record_at(max(head.recorded_ms, recorded_ms))
 
-    # the newest version says which periods there are, each shard's own judges the prizes
+    # the newest version says which periods there are; each shard's own version judges its prizes
     judges = {shard: judge_of(head.version) for shard, head in heads.items()}
     latest = judges[max(heads, key=lambda shard: heads[shard].version)]
     ended = _ended(cursor, generation, latest.programme, until_ms)
@@ -114,7 +114,7 @@ def close_ended(
         closing = _Closing(cursor, generation, heads, judges, judge_of)
         for each in ended:
             closing.close(each)
-        closing.save(tell)
+        closing.save(set_tier_report)
     return len(ended)
 
 
@@ -209,11 +209,11 @@ class _Closing:
             [(ended.contest.id, ended.period, shard, head.seq) for shard, head in sorted(self._heads.items())],
         )
 
-    def save(self, tell: Tell) -> None:
+    def save(self, set_tier_report: SetReport) -> None:
         """Write both logs, the states and the heads."""
         members = list(self._members.values())
         for member in members:
-            tell(self._judges[member.shard], member)
+            set_tier_report(self._judges[member.shard], member)
         self._books.save(members)
         self._budgets.save(self._generation)
         self._rows.write_events(self._cursor)
@@ -303,6 +303,6 @@ class _Closing:
         place = (shard, head.seq)
         quarantine.add(self._cursor, [record], {}, {0: place})
 
-        # and a fact, so that repetitions suspend the member, too
+        # and a note in the generation, so that a replay suspends the member, too
         fact: dict[str, object] = {"member_id": won.member_id, "reason": message}
         live_generation.add_fact(self._cursor, self._generation, place, "member_held", fact)

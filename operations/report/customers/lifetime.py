@@ -32,9 +32,9 @@ class _Worth(NamedTuple):
 
 
 def lifetime_value(of: Frame) -> dict[str, dict[str, Any]]:
-    """Return for each month of the first order what its customers have brought by each whole month, added up.
+    """Return for each month of the first order the running totals of its customers at the end of each whole month.
 
-    `revenue` is the net of their orders, `points_redeemed` is less what was restored, and `reward_cost` is what those
+    `revenue` is the net of their orders, `points_redeemed` is net of restored points, and `reward_cost` is what those
     points cost. `clv_mean` is what a customer has brought after the cost of goods and points.
     """
     members = dict(cohort_sizes(of))
@@ -75,6 +75,7 @@ def revenue_by_month(of: Frame) -> ByMonth:
 
 def redeemed_by_month(of: Frame) -> ByMonth:
     """Return the points that each cohort has redeemed by the month of the redemption, less those restored in it."""
+    # `fact_member` has the first order as of now only
     first_days = FIRST_DAYS
     if of.rolled and of.known_before is None and knows_months(of):
         first_days = rolled.FIRST_DAYS

@@ -33,8 +33,8 @@ class Cohort(NamedTuple):
 def cohorts(of: Frame, name: str) -> dict[date, Cohort]:
     """Return the cohorts of a kind, `by_signup` or `by_first_order`, by the first day of their month.
 
-    `knows_months` holds. A member who bought in a month and in a later one is counted in the later one with the month
-    before it. All others bought in the month last.
+    Call this only where `knows_months(of)` is true. A member who bought in a month and in a later one is counted in the
+    later one with the month before it. All others bought in the month last.
     """
     sizes: Counter[date] = Counter()
     for cohort, members in of.rows(

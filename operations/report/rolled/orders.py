@@ -69,7 +69,7 @@ def cohort_sizes(of: Frame) -> list[tuple[date, int]]:
 def revenue(of: Frame) -> list[tuple[date, date, int]]:
     """Return the month of buyers' first order, the month of their orders, and what is left of these, in minor units.
 
-    `knows_months` holds.
+    Call this only where `knows_months(of)` is true.
     """
     return of.rows(
         f"""

@@ -25,8 +25,8 @@ class Answered(NamedTuple):
 def answers(of: Frame) -> dict[date | None, Answered]:
     """Return the answers of each period that has any, by its first day, and of all of them (None).
 
-    `knows_months` holds. A cell counts the last score of a member on a day by the day of the next one. It is the last
-    of a period where the next one lies beyond the period.
+    Call this only where `knows_months(of)` is true. Each cell counts members by the day of their score and by `later`,
+    the day of their next one. A score is the last of a period where `later` lies beyond it.
     """
     scored: defaultdict[date | None, list[int]] = defaultdict(lambda: [0] * len(MEASURES))
     for measure, start, of_period, of_all in of.rows(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from projections.facts.rollups.cells import Cells
 from projections.facts.rollups.days import NO_DAY, Days, month_of
-from projections.facts.rollups.member import Following, Late
+from projections.facts.rollups.member import LastDays, Late
 from projections.facts.rollups.standing import SURVEY, FirstSignup, History, measure_of, standing
 from schemas.events import Activity, Erasure, Purchase, Redemption, Refund, Share, Signup, Touch
 
@@ -43,7 +43,7 @@ class Batch:
         self._days = days
         self._before = before
         self._histories = histories
-        self._members: dict[Owner, Following] = {}
+        self._members: dict[Owner, LastDays] = {}
         self._applied: defaultdict[tuple[int, int], list[Applied]] = defaultdict(list)
         self.cells = Cells()
 
@@ -62,7 +62,7 @@ class Batch:
         late: dict[Owner, int] = {}
         for owner, theirs in by_member.items():
             packed = self._before.get(owner)
-            member = self._members[owner] = Following() if packed is None else Following.unpack(packed)
+            member = self._members[owner] = LastDays() if packed is None else LastDays.unpack(packed)
             for number, bare in enumerate(theirs):
                 try:
                     self._follow(member, bare)
@@ -130,7 +130,7 @@ class Batch:
                     cells["gross_net_positive", day, NO_DAY, NO_DAY, "", recorded] -= gross
                 cells["refund", self._days(refund.bare.occurred_us), NO_DAY, NO_DAY, "", recorded] += amount
 
-    def _follow(self, member: Following, bare: BareEvent) -> None:
+    def _follow(self, member: LastDays, bare: BareEvent) -> None:
         event: Any = bare.event
         kind, cells, recorded = type(event), self.cells, self._days(bare.recorded_us)
         day = self._days(bare.occurred_us)
@@ -148,13 +148,13 @@ class Batch:
             for order, refund, _ in self._applied.get((bare.shard, bare.seq), ()):
                 member.return_some(cells, self._days(order.bare.occurred_us), recorded, refund.amount or 0)
 
-    def _be_there(self, member: Following, bare: BareEvent) -> None:
+    def _be_there(self, member: LastDays, bare: BareEvent) -> None:
         recorded = self._days(bare.recorded_us)
         member.be_there(self.cells, self._days(bare.occurred_us), recorded)
         if type(bare.event) is Erasure:
             member.be_erased(self.cells, recorded)
 
-    def _replay(self, member: Following, history: History, events: Sequence[BareEvent], first: int) -> None:
+    def _replay(self, member: LastDays, history: History, events: Sequence[BareEvent], first: int) -> None:
         """Take a member's events from the `first` on, at which they went back, by the change of their standing."""
         for bare in events[:first]:
             self.extend(history, bare)
@@ -171,7 +171,7 @@ class Batch:
                 if change:
                     self.cells[*place, recorded] += change
             before = after
-        member.follow(history)
+        member.take_from(history)
 
     def extend(self, history: History, bare: BareEvent) -> None:
         """Add an event to the history of its member, and what was applied with it."""

@@ -1,4 +1,7 @@
-"""Follow a member from event to event: the last days are enough, as long as days come in their order."""
+"""Follow a member from event to event.
+
+The last day of each kind (order, activity, survey) is enough, while days never go back.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,29 @@ if TYPE_CHECKING:
 NEVER = 2**63 - 1
 """Stands for the instant of a signup that did not come."""
 
+NOT_YET = 2**31 - 1
+"""Stands for the day of a first event that did not come: later than all days."""
+
 _PACKED = Layout(">qiiiiii?iqiB")
 _MEASURES = ("", "promoter", "passive", "detractor")
 
 
 class Late(Exception):
-    """Say that an event lies before a day that the member had already, so that the whole history is needed."""
+    """Say that an event goes back before one of the member's last days, so that their whole history is needed."""
 
 
-class Following(Struct, gc=False):
+class LastDays(Struct, gc=False):
     """Hold what the next event of a member needs to know; days are as `days` counts them.
 
-    Each method takes one event in the order of the log and adds what changes to `cells`, stamped with the local day
-    on which the event was recorded.
+    Each method that takes `cells` takes one event, in the order of the log, and adds what changes to `cells`, stamped
+    with `recorded`, the local day on which the event was recorded. A key is (measure, day, later, previous, name,
+    recorded), as `cells.Cell` has them.
     """
 
     joined_us: int = NEVER
     """The instant of the earliest signup."""
     joined: int = NO_DAY
-    first_event: int = 2**31 - 1
+    first_event: int = NOT_YET
     first_order: int = NO_DAY
     second_order: int = NO_DAY
     last_order: int = NO_DAY
@@ -54,9 +61,9 @@ class Following(Struct, gc=False):
     def unpack(cls, packed: bytes | memoryview) -> Self:
         """Return what `pack` packed."""
         *numbers, measure = _PACKED.unpack(packed)
-        following = cls(*numbers)
-        following.measure = _MEASURES[measure]
-        return following
+        last_days = cls(*numbers)
+        last_days.measure = _MEASURES[measure]
+        return last_days
 
     def pack(self) -> bytes:
         """Return the content as bytes of fixed length."""
@@ -67,10 +74,10 @@ class Following(Struct, gc=False):
         )  # fmt: skip
 
     def be_there(self, cells: Cells, day: int, recorded: int) -> None:
-        """Count a member from the day of their first event on, whichever it is; an erased member never was one."""
+        """Count a member from the day of their first event on, of whatever type; erased members are not counted."""
         if day < self.first_event:
             if not self.is_erased:
-                if self.first_event != 2**31 - 1:
+                if self.first_event != NOT_YET:
                     cells["member", self.first_event, NO_DAY, NO_DAY, "", recorded] -= 1
                 cells["member", day, NO_DAY, NO_DAY, "", recorded] += 1
             self.first_event = day
@@ -85,7 +92,7 @@ class Following(Struct, gc=False):
         """Count a day with a purchase, an activity, a share or a redemption.
 
         Raises:
-            Late: as its description says.
+            Late: the member was active on a later day.
         """
         last = self.last_active
         if day > last:
@@ -95,8 +102,10 @@ class Following(Struct, gc=False):
             raise Late
 
     def buy(self, cells: Cells, day: int, recorded: int, amount: int) -> None:
-        """Count an order of that amount; its day is an active day, so it is not before that of another order."""
+        """Count an order; the caller has counted the day by `act`, which raised `Late` if it went back."""
         first, last, month = self.first_order, self.last_order, month_of(day)
+
+        # the first order waits for the second, and the second moves it to the cell of its day
         if last == NO_DAY:
             first = self.first_order = day
             cells["second", first, NO_DAY, NO_DAY, "", recorded] += 1
@@ -106,6 +115,7 @@ class Following(Struct, gc=False):
                 cells["second", first, NO_DAY, NO_DAY, "", recorded] -= 1
                 cells["second", first, day, NO_DAY, "", recorded] += 1
 
+        # the first order of a day, and of a month
         if day > last:
             cells["buyer", day, NO_DAY, previous_of(day, last), "", recorded] += 1
             self.last_order = day
@@ -128,10 +138,11 @@ class Following(Struct, gc=False):
         cells["revenue", month_of(self.first_order), month_of(day), NO_DAY, "", recorded] -= amount
 
     def join(self, cells: Cells, at_us: int, day: int, recorded: int, channel: str) -> None:
-        """Take a signup: the first counts, and a later one is no second joining.
+        """Count the member's first signup; one that occurred later changes nothing.
 
         Raises:
-            Late: as its description says, or the member bought in an earlier month than the last one.
+            Late: this signup occurred before the one that was counted, or the member's last order is in a later month
+                than the signup.
         """
         if self.joined_us != NEVER:
             if at_us < self.joined_us:
@@ -161,7 +172,7 @@ class Following(Struct, gc=False):
         cells[measure, day, NO_DAY, NO_DAY, "", recorded] += 1
         self.scored_us, self.scored, self.measure = at_us, day, measure
 
-    def follow(self, history: History) -> None:
+    def take_from(self, history: History) -> None:
         """Take the last days from a whole history."""
         orders = sorted(history.order_days)
         if orders:

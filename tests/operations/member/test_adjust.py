@@ -130,7 +130,7 @@ def test_without_a_programme_nothing_is_decided(database_url: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["ann", "+5", "--unit", "miles", "--why", "x"], "unit: 'miles' is none; it is points, status or USD"),
+        (["ann", "+5", "--unit", "miles", "--why", "x"], "unit: 'miles' is not a unit; use points, status or USD"),
         (["ann", "+5", "--unit", "point", "--why", "x"], "did you mean 'points'?"),
         (["ann", "0", "--unit", "points", "--why", "x"], "amount: 0 adjusts nothing"),
         (["ann", "five", "--unit", "points", "--why", "x"], "±N: 'five' is not a whole number"),
@@ -261,7 +261,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (GOOD | {"amount": 1.5}, "wrong_type: amount: "),
     (GOOD | {"amount": None}, "missing_field: amount: the field is missing"),
     (GOOD | {"amount": 2**63}, "out_of_range: amount: "),
-    (GOOD | {"unit": "EUR"}, "out_of_range: unit: 'EUR' is none; it is points, status or USD"),
+    (GOOD | {"unit": "EUR"}, "out_of_range: unit: 'EUR' is not a unit; use points, status or USD"),
     (GOOD | {"unit": None}, "missing_field: unit: "),
     (GOOD | {"reason": None}, "missing_field: reason: "),
     (GOOD | {"tier": "gold"}, "unknown_field: tier: only an opening has it"),
@@ -273,8 +273,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (GOOD | {"occurred_at": "2999-01-01T00:00:00Z"}, "from_the_future: "),
     (GOOD | {"occurred_at": "yesterday"}, "wrong_type: occurred_at: "),
     ({"action": "adjust", "amount": 5, "unit": "points", "reason": "x"}, "missing_field: member_id: "),
-    (OPEN | {"amount": 0}, "out_of_range: amount: 0 is none to open with"),
-    (OPEN | {"amount": -5}, "out_of_range: amount: -5 is none to open with"),
+    (OPEN | {"amount": 0}, "out_of_range: amount: an opening amount is 1 or more, not 0"),
+    (OPEN | {"amount": -5}, "out_of_range: amount: an opening amount is 1 or more, not -5"),
     (OPEN | {"unit": None}, "missing_field: unit: the field is missing; amount and unit belong together"),
     ({"member_id": "ann", "action": "opening"}, "missing_field: amount: an opening brings an amount"),
     (OPEN | {"unit": "status", "expires_at": "2027-01-01T00:00:00Z"}, "unknown_field: expires_at: only points and"),

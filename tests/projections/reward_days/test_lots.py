@@ -13,7 +13,7 @@ from operations.report.liability.lot_ages import Move as MoveOfAge
 from operations.report.liability.lot_ages import left_in_the_end
 from projections.reward_days.lots import (
     EPOCH,
-    LEAVES,
+    LEFT_FOR_GOOD,
     NEVER,
     OUTSTANDING,
     Move,
@@ -70,8 +70,8 @@ def test_cells_are_what_the_movements_say(moves: list[Move], cut: int, known: in
     left: Counter[tuple[int, date]] = Counter()
     outstanding: Counter[date] = Counter()
     for each in filter(counts, moves):
-        if each.way in LEAVES:
-            left[LEAVES[Way(each.way)], each.day] += each.points
+        if each.way in LEFT_FOR_GOOD:
+            left[LEFT_FOR_GOOD[Way(each.way)], each.day] += each.points
         if each.way:
             outstanding[each.expires] += OUTSTANDING.get(Way(each.way), 0) * each.points
     for cell, points in corrections(moves).items():
