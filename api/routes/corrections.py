@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access.caller import Needs
 from api.idempotency import IdempotencyKey, needed
 from api.problems import responses
-from api.routes.members import MemberId
+from api.routes.members import WRITTEN, MemberId
 from api.routing import router as new_router
 from api.service import Shared
 from operations.access.scopes import Scope
@@ -27,8 +27,10 @@ class Adjustment(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     amount: int = Field(ge=-(2**53), le=2**53, description="what is added; below 0 it is taken; money in minor units")
-    unit: str = Field(max_length=20, description="points, status, or the programme's currency")
-    why: str = Field(min_length=1, max_length=1_000, description="the reason; it is recorded in the log")
+    unit: str = Field(max_length=20, pattern=WRITTEN, description="points, status, or the programme's currency")
+    why: str = Field(
+        min_length=1, max_length=1_000, pattern=WRITTEN, description="the reason; it is recorded in the log"
+    )
 
 
 class Moderation(BaseModel):
@@ -36,7 +38,9 @@ class Moderation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    why: str = Field(min_length=1, max_length=1_000, description="the reason; it is recorded in the log")
+    why: str = Field(
+        min_length=1, max_length=1_000, pattern=WRITTEN, description="the reason; it is recorded in the log"
+    )
 
 
 class Decided(BaseModel):
@@ -63,7 +67,7 @@ def adjust_balance(
 
 @router.post("/referrals/{referee_id}/release", dependencies=_CORRECTS, responses=responses("not_found"))
 def release_referral(
-    referee_id: Annotated[str, Path(min_length=1, max_length=200)], asked: Moderation, service: Shared
+    referee_id: Annotated[str, Path(min_length=1, max_length=200, pattern=WRITTEN)], asked: Moderation, service: Shared
 ) -> Decided:
     """Release a referral that was flagged: it may earn from now on. One that was decided before is refused."""
     return _decided(adjust.moderate(service.settings, referee_id, "referral_release", asked.why))
@@ -71,7 +75,7 @@ def release_referral(
 
 @router.post("/referrals/{referee_id}/void", dependencies=_CORRECTS, responses=responses("not_found"))
 def void_referral(
-    referee_id: Annotated[str, Path(min_length=1, max_length=200)], asked: Moderation, service: Shared
+    referee_id: Annotated[str, Path(min_length=1, max_length=200, pattern=WRITTEN)], asked: Moderation, service: Shared
 ) -> Decided:
     """Void a referral: what it has earned is taken back. One that was voided before is refused."""
     return _decided(adjust.moderate(service.settings, referee_id, "referral_void", asked.why))

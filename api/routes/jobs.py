@@ -12,6 +12,7 @@ from api.access.caller import Needs
 from api.idempotency import IdempotencyKey, needed
 from api.paging import Limit, PageCursor, cursor_after, link, position
 from api.problems import Problem, responses
+from api.routes.members import WRITTEN
 from api.routing import router as new_router
 from api.service import Shared
 from engine.store.jobs import Request as JobRequest
@@ -34,7 +35,9 @@ class ReplayAsked(_Asked):
     """Judge history again into a new generation, by a programme, or as it was."""
 
     kind: Literal["replay"]
-    programme: str | None = Field(default=None, max_length=500_000, description="the file's text; null: repeat history")
+    programme: str | None = Field(
+        default=None, max_length=500_000, pattern=WRITTEN, description="the file's text; null: repeat history"
+    )
     since: AwareDatetime | None = Field(default=None, description="the file judges events from this instant on")
     until: AwareDatetime | None = Field(default=None, description="the file judges events before this instant")
     into: Generation | None = Field(default=None, description="continue this generation")

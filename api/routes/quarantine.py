@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access.caller import Needs
 from api.paging import Limit, PageCursor, cursor_after, link, position
 from api.problems import responses
+from api.routes.members import WRITTEN
 from api.routing import router as new_router
 from api.service import Shared
 from engine.store.quarantine import Chosen
@@ -21,6 +22,8 @@ router = new_router("quarantine")
 
 _MANAGES = [Depends(Needs(Scope.MANAGE_QUARANTINE))]
 RECORDS_MAX = 500
+
+RecordId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class QuarantineRecord(BaseModel):
@@ -54,13 +57,13 @@ class Records(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[int] = Field(min_length=1, max_length=RECORDS_MAX)
+    ids: list[RecordId] = Field(min_length=1, max_length=RECORDS_MAX)
 
 
 class RecordsToDiscard(Records):
     """Name records, and say why they are put away for good."""
 
-    why: str = Field(min_length=1, max_length=1_000)
+    why: str = Field(min_length=1, max_length=1_000, pattern=WRITTEN)
 
 
 class RecordResult(BaseModel):
@@ -82,7 +85,7 @@ def list_quarantine(
     request: Request,
     response: Response,
     service: Shared,
-    reason: Annotated[str | None, Query(max_length=100, description="only with this reason")] = None,
+    reason: Annotated[str | None, Query(max_length=100, pattern=WRITTEN, description="only with this reason")] = None,
     everything: Annotated[bool, Query(description="released and discarded ones, too")] = False,  # noqa: FBT002  a query
     limit: Limit = 100,
     cursor: PageCursor = None,

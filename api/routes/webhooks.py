@@ -22,13 +22,16 @@ WebhookId = Annotated[str, Path(min_length=1, max_length=40, pattern=WRITTEN)]
 _MANAGES = [Depends(Needs(Scope.MANAGE_WEBHOOKS))]
 
 
+Type = Annotated[str, Field(max_length=100, pattern=WRITTEN)]
+
+
 class WebhookToMake(BaseModel):
     """Say where to send what."""
 
     model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(max_length=2_000, description="where to send, https")
-    types: list[str] = Field(
+    url: str = Field(max_length=2_000, pattern=WRITTEN, description="where to send, https")
+    types: list[Type] = Field(
         default_factory=list, max_length=100, description="types of reward events, such as `points.*`; none: all"
     )
 
@@ -68,7 +71,7 @@ class Pause(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    why: str = Field(min_length=1, max_length=500)
+    why: str = Field(min_length=1, max_length=500, pattern=WRITTEN)
 
 
 class Replay(BaseModel):

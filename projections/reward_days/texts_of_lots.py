@@ -18,7 +18,9 @@ _WAY = f"""
 """
 """The way of a movement `e`; NULL where it changes nothing that the lot has."""
 
-LOT = "encode(substring(coalesce(e.lot, e.reward_key) FROM 1 FOR 16), 'hex')::uuid"
+LOT = "rpad(encode(substring(coalesce(e.lot, e.reward_key) FROM 1 FOR 16), 'hex'), 32, '0')::uuid"
+"""The first half of a lot's key; one that somebody has cut short is a lot of its own, and `verify` names its row."""
+
 EXPIRES = "coalesce(date_trunc('month', e.expires_at AT TIME ZONE %(zone)s)::date, 'infinity')"
 
 MOVEMENT = f"""

@@ -70,6 +70,23 @@ def test_an_unknown_record_is_told_and_stops_no_other(api: Api) -> None:
     assert "there is no record 7" in told["results"][0]["sentence"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/quarantine/discard", {"ids": [2**63], "why": "a test"}),
+        ("/v1/quarantine/discard", {"ids": [1], "why": "a\0b"}),
+        ("/v1/referrals/ann/void", {"why": "\0"}),
+        ("/v1/members/ann/adjustments", {"amount": 1, "unit": "po\0nts", "why": "a test"}),
+        ("/v1/webhooks", {"url": "https://crm.example/\0"}),
+        ("/v1/webhooks/wh_1/pause", {"why": "\0"}),
+        ("/v1/jobs", {"kind": "replay", "programme": "a: \0"}),
+    ],
+)
+def test_what_postgresql_cannot_hold_is_refused_with_its_place(api: Api, path: str, body: dict[str, Any]) -> None:
+    document = problem(api.call("POST", path, json=body, headers={"Idempotency-Key": "odd-1"}), "invalid")
+    assert document["errors"]
+
+
 def asked(api: Api, key: str, **body: Any) -> Any:
     return api.call("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key})
 

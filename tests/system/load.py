@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from engine.programme.file.load import load_programme
@@ -268,7 +269,7 @@ def publish(settings: Settings, messages: Iterable[Message], partitioner: str = 
     Scattered, the repeats of one event land in other partitions than the first.
     """
     producer = producer_of(settings, partitioner="murmur2_random" if partitioner == "random" else partitioner)
-    partitions = {name: len(topic.partitions) for name, topic in producer.list_topics(timeout=30).topics.items()}
+    partitions = {name: len(topic.partitions) for name, topic in _topics(producer).items()}
     scatter = random.Random(11)  # noqa: S311  a test must repeat
     sent = 0
     for message in messages:
@@ -279,6 +280,20 @@ def publish(settings: Settings, messages: Iterable[Message], partitioner: str = 
         sent += 1
     assert producer.flush(120) == 0
     return sent
+
+
+def _topics(producer: Producer) -> dict[str, Any]:
+    """Return the broker's topics; one that was started a moment ago may close the first connections."""
+    deadline_s = time.monotonic() + 30
+    while True:
+        try:
+            topics: dict[str, Any] = producer.list_topics(timeout=30).topics
+        except KafkaException:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.1)
+        else:
+            return topics
 
 
 def producer_of(settings: Settings, **more: Any) -> Producer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from engine.store.cursor import Cursor
 
 ASKED_WITHIN_S = 5
+CLOSED_WITHIN_S = 1.0
+"""How long PostgreSQL may take to let go of what a closed session had locked."""
+
 WORDS_MAX = 60
 
 _WAIT = """
@@ -132,11 +136,16 @@ def take_alone(cursor: Cursor, space: int, number: Any) -> str | None:
     """Take an advisory lock until the connection is closed; return None, or its present holder in words.
 
     Any role of the database may take such a lock, so it must never guard what workers wait for. Here the second comer
-    does not wait, but learns at once who was first.
+    hardly waits, and learns who was first: a session that was closed a moment ago may still have the lock.
     """
-    (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s, %s)", (space, number))
-    if alone:
-        return None
+    deadline = time.monotonic() + CLOSED_WITHIN_S
+    while True:
+        (alone,) = one(cursor, "SELECT pg_try_advisory_lock(%s, %s)", (space, number))
+        if alone:
+            return None
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
     cursor.execute(
         """
         SELECT pid FROM pg_locks
