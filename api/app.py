@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 
 from api import problems
+from api.access.caller import Needs
 from api.problems import ProblemDocument
 from api.requests import HttpMetrics, Requests
 from api.routes import (
@@ -38,8 +40,9 @@ from consumers.output.webhooks import Webhooks
 from operations.jobs.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from operations.access.scopes import Scope
     from operations.settings import Settings
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -78,6 +81,7 @@ def make(settings: Settings, metrics: HttpMetrics | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.service = service
     app.state.metrics = metrics
+    app.state.scopes = dict(_scopes())
     problems.install(app)
 
     # the routes, and the pages that explain them
@@ -94,6 +98,15 @@ def make(settings: Settings, metrics: HttpMetrics | None = None) -> FastAPI:
         )  # fmt: skip
     app.add_middleware(Requests, metrics=app.state.metrics)
     return app
+
+
+def _scopes() -> Iterator[tuple[tuple[str, str], Scope]]:
+    """Yield the scope that each route needs, by its path and method."""
+    for router in ROUTERS:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                needs = [each.call for each in route.dependant.dependencies if isinstance(each.call, Needs)]
+                yield from (((route.path, method), each.scope) for method in route.methods or () for each in needs)
 
 
 def _document_problems(app: FastAPI) -> None:

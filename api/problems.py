@@ -53,6 +53,9 @@ CODES: dict[str, tuple[int, str, str]] = {
 
 _BY_STATUS = {status: code for code, (status, _, _) in CODES.items()}
 
+ALWAYS = ("invalid", "unauthenticated", "forbidden", "rate_limited", "defect", "unavailable")
+"""The codes with which every route may fail."""
+
 RETRY_AFTER_S = 2
 
 
@@ -121,7 +124,7 @@ def answer(request: Request, problem: Problem) -> Response:
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Return how a route may fail, for the OpenAPI file; every route may fail with some codes that are always there."""
     documented: dict[int | str, dict[str, Any]] = {}
-    for code in (*codes, "invalid", "unauthenticated", "forbidden", "rate_limited", "defect", "unavailable"):
+    for code in (*codes, *ALWAYS):
         status, title, _ = CODES[code]
         others = documented.get(status, {}).get("description")
         documented[status] = {

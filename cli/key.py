@@ -33,13 +33,15 @@ def create(
     Example: `guerdon key create till --scope members:read --scope programme:read`
     """
     from operations.access.keys import create as make
-    from operations.access.scopes import MEANINGS
+    from operations.access.scopes import Scope
     from operations.settings import load_settings
     from schemas.errors import InputError
 
     if not scopes:
-        meanings = "; ".join(f"{scope}: {meaning}" for scope, meaning in MEANINGS.items())
-        raise InputError(f"say what the key may do by --scope SCOPE, as often as you like. There are {meanings}")
+        raise InputError(
+            f"say what the key may do by --scope SCOPE, as often as you like; there are {', '.join(Scope)} "
+            "(docs/api.md says what each opens)"
+        )
     made = make(load_settings().database_url, client, scopes, days=days)
     if as_json:
         print_json(made._asdict())

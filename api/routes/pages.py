@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from api.problems import CODES, Problem
+from api.problems import ALWAYS, CODES, Problem
+from operations.access.scopes import MEANINGS, Scope
 
 router = APIRouter(include_in_schema=False)
 
@@ -16,7 +17,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1a1a1a }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc } code { background: #f2f2f2; padding: .1em .3em }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .3rem .6rem;
-border-bottom: 1px solid #ddd } .method { font-weight: bold } .note { color: #555 }
+border-bottom: 1px solid #ddd } table + table { margin-top: 1rem } li { margin: .1rem 0 }
+.method { font-weight: bold } .note { color: #555 }
 @media (prefers-color-scheme: dark) { body { background: #161616; color: #e4e4e4 } code { background: #2a2a2a }
 th, td, h2 { border-color: #444 } .note { color: #aaa } a { color: #8ab4f8 } }
 """
@@ -38,10 +40,12 @@ def openapi(request: Request) -> Response:
 def docs(request: Request) -> Response:
     """Return a page with every path, its parameters and its answers."""
     file = request.app.openapi()
-    parts = [_heading(file)]
-    for path, methods in file["paths"].items():
-        for method, operation in methods.items():
-            parts.append(_operation(path, method, operation))
+    operations = [
+        (path, method, operation) for path, methods in file["paths"].items() for method, operation in methods.items()
+    ]
+    parts = [_heading(file), _contents(operations)]
+    scopes = request.app.state.scopes
+    parts += [_operation(*each, scope=scopes[each[0], each[1].upper()]) for each in operations]
     schemas = file["components"]["schemas"]
     parts.append("<h2>Objects</h2>")
     parts += [_object(name, schemas[name]) for name in sorted(schemas) if "properties" in schemas[name]]
@@ -80,10 +84,23 @@ def _heading(file: dict[str, Any]) -> str:
     )
 
 
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
-    # the path and what it does
+def _contents(operations: list[tuple[str, str, dict[str, Any]]]) -> str:
+    """Return links to all operations, and what all of them have in common."""
+    links = "".join(
+        f'<li><a href="#{escape(operation["operationId"])}">{method.upper()} {escape(path)}</a></li>'
+        for path, method, operation in operations
+    )
+    always = ", ".join(f'<a href="/problems/{code}">{CODES[code][0]} {code}</a>' for code in ALWAYS)
+    return f"<ul>{links}</ul><p>Each of them may also answer {always}.</p>"
+
+
+def _operation(path: str, method: str, operation: dict[str, Any], *, scope: Scope) -> str:
+    # the path, what it does, and who may
     title = f'<span class="method">{method.upper()}</span> <code>{escape(path)}</code>'
-    parts = [f'<h2 id="{escape(operation["operationId"])}">{title}</h2><p>{_code(operation["description"])}</p>']
+    parts = [
+        f'<h2 id="{escape(operation["operationId"])}">{title}</h2><p>{_code(operation["description"])}</p>',
+        f'<p class="note">Scope <code>{escape(scope)}</code>: {escape(MEANINGS[scope])}</p>',
+    ]
 
     # what it takes
     rows = [
@@ -99,7 +116,8 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     answers = [
         (status, ", ".join(_kind(content.get("schema", {})) for content in each.get("content", {}).values()),
          each["description"])
-        for status, each in operation["responses"].items()
+        for status, each in sorted(operation["responses"].items())
+        if status not in {str(CODES[code][0]) for code in ALWAYS}
     ]  # fmt: skip
     parts.append(_table(("status", "answer", "meaning"), answers))
     return "".join(parts)
