@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from api.problems import Problem
 from operations import audit
-from schemas.errors import AnswerIsNo, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -99,11 +98,11 @@ async def recorded(request: Request, handler: Callable[[Request], Coroutine[Any,
     result, detail = "done", None
     try:
         return await handler(request)
-    except (Problem, InputError, AnswerIsNo, RequestValidationError) as error:
+    except (Problem, RequestValidationError) as error:
         result, detail = "refused", str(error)
         raise
     except Exception as error:
-        result, detail = "failed", f"{type(error).__name__}: {error}"
+        result, detail = audit.outcome(error)
         raise
     finally:
         if audited.begun is not None:

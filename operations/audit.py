@@ -60,13 +60,13 @@ def recorded(
     try:
         yield
     except BaseException as error:
-        result, detail = _outcome(error)
+        result, detail = outcome(error)
         raise
     finally:
         end(database_url, entry, begun, result, detail)
 
 
-def _outcome(error: BaseException) -> tuple[str, str | None]:
+def outcome(error: BaseException) -> tuple[str, str | None]:
     """Return what came of an action that an exception has ended, and the sentence for a person.
 
     Our own errors have an exit code, and so have those with which a command line ends a command: 1 and 2 refuse.

@@ -12,7 +12,7 @@ from engine.store.database import INFRASTRUCTURE, transaction
 from operations import audit
 from operations.jobs.kinds import KINDS
 from operations.rows import dictionaries
-from schemas.errors import AnswerIsNo, GuerdonError, InputError, ServiceUnreachable
+from schemas.errors import AnswerIsNo, InputError, ServiceUnreachable
 
 if TYPE_CHECKING:
     from engine.store.cursor import Cursor
@@ -103,12 +103,8 @@ def _outcome(database_url: str, job: Job, progress: _Progress) -> tuple[str, dic
         result = KINDS[job.kind](database_url, job.arguments, progress)
     except Cancelled:
         status, detail = "cancelled", "somebody asked for its end"
-    except (InputError, AnswerIsNo) as error:
-        status, detail = "refused", str(error)
-    except GuerdonError as error:
-        status, detail = "failed", str(error)
     except Exception as error:  # noqa: BLE001  whoever asked must see that it failed
-        status, detail = "failed", f"{type(error).__name__}: {error}"
+        status, detail = audit.outcome(error)
     audit.end(database_url, entry, begun, "interrupted" if status == "cancelled" else status, detail)
     return status, result, detail
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -97,6 +98,25 @@ def test_a_session_that_postgresql_has_ended_is_replaced(api: Api, shop_url: str
     assert row is not None
     assert row[0] >= 1
     assert api.get(f"/v1/members/{MEMBER}").status_code == 200
+
+
+def test_an_answer_that_is_no_costs_no_new_session(api: Api, shop_url: str) -> None:
+    import psycopg2  # noqa: PLC0415  as an operator, who counts sessions
+
+    def sessions() -> set[int]:
+        with closing(psycopg2.connect(shop_url)) as operator, operator, operator.cursor() as cursor:
+            cursor.execute(
+                "SELECT pid FROM pg_stat_activity "
+                "WHERE application_name = 'guerdon serve' AND datname = current_database()"
+            )
+            return {pid for (pid,) in cursor.fetchall()}
+
+    problem(api.get("/v1/members/nobody"), "not_found")
+    before = sessions()
+    for _ in range(3):
+        problem(api.get("/v1/members/nobody"), "not_found")
+    assert before
+    assert sessions() == before
 
 
 def test_who_has_an_answer_already_gets_304(api: Api) -> None:

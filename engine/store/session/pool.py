@@ -6,6 +6,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg2
+
 from engine.store.session.prepared import PreparedCursor, note
 from schemas.errors import ServiceUnreachable
 
@@ -56,9 +58,11 @@ class Pool:
             session = self._taken()
             try:
                 yield session
-            except BaseException:
-                # whatever went wrong, the next read begins with a session that is known to be well
-                session.close()
+            except BaseException as error:
+                # an answer that is no leaves the session well; after anything of PostgreSQL's the next read has another
+                if isinstance(error, psycopg2.Error) or not isinstance(error, Exception):
+                    session.close()
+                self._give_back(session)
                 raise
             self._give_back(session)
         finally:
