@@ -92,9 +92,15 @@ def make(settings: Settings, metrics: HttpMetrics | None = None) -> FastAPI:
     # whatever comes passes through here, from the outermost in
     if settings.api_cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.api_cors_origins, allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "idempotency-key", "x-request-id"],
-            expose_headers=["etag", "link", "retry-after", "x-request-id"], max_age=600,
+            CORSMiddleware,
+            allow_origins=settings.api_cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=[
+                "authorization", "content-type", "idempotency-key", "if-none-match", "prefer", "x-on-behalf-of",
+                "x-request-id",
+            ],
+            expose_headers=["etag", "link", "location", "retry-after", "x-request-id"],
+            max_age=600,
         )  # fmt: skip
     app.add_middleware(Requests, metrics=app.state.metrics)
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
 from urllib.parse import urlencode
 
 from fastapi import Query
@@ -55,6 +55,30 @@ def place(kind: type[Key], key: list[Any]) -> Key:
     if list(map(type, key)) != kinds or not all(map(_is_sound, key)):
         raise _wrong("it is none that a page has named as `next`")
     return kind(*key)
+
+
+class Number(NamedTuple):
+    """Hold the number at which a page of numbered rows ends."""
+
+    number: int
+
+
+def number(cursor: str | None, filters: Mapping[str, Any]) -> int | None:
+    """Return the number of the last row of the page before; None: there is none.
+
+    Raises:
+        Problem: the cursor was not made here, or with other filters.
+    """
+    key = position(cursor, filters)
+    return None if key is None else place(Number, key).number
+
+
+def page(
+    rows: list[dict[str, Any]], limit: int, numbered_by: str, filters: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the rows of a page, and the cursor of the next one, which there is if a row more than `limit` was read."""
+    shown = rows[:limit]
+    return shown, cursor_after([shown[-1][numbered_by]], filters) if len(rows) > limit else None
 
 
 def cursor_after(key: list[Any], filters: Mapping[str, Any]) -> str:

@@ -36,15 +36,12 @@ def create(
 
     Example: `guerdon webhook create https://crm.example/guerdon --type tier.changed --type points.*`
     """
-    import getpass
-
+    from operations.audit import this_person
     from operations.settings import load_settings
     from operations.webhooks.endpoints import create as make
 
     settings = load_settings()
-    made = make(
-        settings.database_url, url, types or (), by=getpass.getuser(), allow_private=settings.webhook_allow_private
-    )
+    made = make(settings.database_url, url, types or (), by=this_person(), allow_private=settings.webhook_allow_private)
     _print(made, as_json=as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import sys
 from contextlib import contextmanager
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
 
     from engine.store.cursor import Cursor
 
-ROWS_MAX = 500
 REFUSALS = (1, 2)
 """The exit codes of commands that were refused."""
 
 
 def this_person() -> str:
-    """Return the name under which the commands of this login are recorded."""
-    return f"cli:{getpass.getuser()}@{platform.node()}"
+    """Return the name under which the commands of this login are recorded; a login without a name has its number."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    return f"cli:{user}@{platform.node()}"
 
 
 @contextmanager
@@ -122,7 +126,7 @@ def entries(
           AND (%(action)s IS NULL OR action = %(action)s)
         ORDER BY seq DESC LIMIT %(limit)s
         """,
-        {"before": before, "actor": actor, "action": action, "limit": min(limit, ROWS_MAX)},
+        {"before": before, "actor": actor, "action": action, "limit": limit},
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from api.access.caller import Needs
-from api.paging import Limit, PageCursor, cursor_after, link, place, position
+from api.paging import Limit, PageCursor, link, number, page
 from api.problems import responses
 from api.routes.members import WRITTEN
 from api.routing import router as new_router
@@ -43,12 +43,6 @@ class AuditPage(BaseModel):
     next: str | None = Field(description="the cursor of the page after this one; null: there is none")
 
 
-class AuditPlace(NamedTuple):
-    """Hold the place in the audit log at which a page ends."""
-
-    seq: int
-
-
 @router.get("/audit", dependencies=[Depends(Needs(Scope.READ_AUDIT))], responses=responses())
 def read_audit(
     request: Request,
@@ -63,10 +57,9 @@ def read_audit(
 ) -> AuditPage:
     """Return who did what, and what came of it, the newest first; `guerdon verify` proves that no entry was changed."""
     filters = {"actor": actor, "action": action}
-    key = position(cursor, filters)
-    before = None if key is None else place(AuditPlace, key).seq
+    before = number(cursor, filters)
     with service.pool.snapshot() as reading:
-        rows = entries(reading, before=before, actor=actor, action=action, limit=limit)
-    following = cursor_after([rows[-1]["seq"]], filters) if len(rows) == limit else None
+        rows = entries(reading, before=before, actor=actor, action=action, limit=limit + 1)
+    rows, following = page(rows, limit, "seq", filters)
     link(request, response, following)
     return AuditPage.model_validate({"entries": rows, "next": following})

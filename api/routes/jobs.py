@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.access.caller import Needs
 from api.idempotency import IdempotencyKey, needed
-from api.paging import Limit, PageCursor, cursor_after, link, position
+from api.paging import Limit, PageCursor, link, number, page
 from api.problems import Problem, responses
 from api.routes.members import WRITTEN
 from api.routing import router as new_router
@@ -119,10 +119,9 @@ def list_jobs(
     request: Request, response: Response, service: Shared, limit: Limit = 50, cursor: PageCursor = None
 ) -> Jobs:
     """Return all jobs, the newest first."""
-    key = position(cursor, {})
     with service.pool.snapshot() as reading:
-        rows = run.listed(reading, before=None if key is None else int(key[0]), limit=limit)
-    following = cursor_after([rows[-1]["job_id"]], {}) if len(rows) == limit else None
+        rows = run.listed(reading, before=number(cursor, {}), limit=limit + 1)
+    rows, following = page(rows, limit, "job_id", {})
     link(request, response, following)
     return Jobs.model_validate({"jobs": rows, "next": following})
 

@@ -9,7 +9,7 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access.caller import Needs
-from api.paging import Limit, PageCursor, cursor_after, link, position
+from api.paging import Limit, PageCursor, link, number, page
 from api.problems import responses
 from api.routes.members import WRITTEN
 from api.routing import router as new_router
@@ -92,10 +92,9 @@ def list_quarantine(
 ) -> QuarantinePage:
     """Return what is set aside, the oldest first."""
     filters = {"reason": reason, "everything": everything}
-    key = position(cursor, filters)
-    chosen = Chosen(reason=reason, everything=everything, after=0 if key is None else int(key[0]))
-    rows = quarantine.listed(service.settings.database_url, chosen, most=limit)
-    following = cursor_after([rows[-1]["id"]], filters) if len(rows) == limit else None
+    chosen = Chosen(reason=reason, everything=everything, after=number(cursor, filters) or 0)
+    rows = quarantine.listed(service.settings.database_url, chosen, most=limit + 1)
+    rows, following = page(rows, limit, "id", filters)
     link(request, response, following)
     return QuarantinePage.model_validate({"records": rows, "next": following})
 

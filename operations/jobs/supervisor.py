@@ -52,12 +52,13 @@ class Supervisor:
             try:
                 with transaction(self._settings.database_url) as cursor:
                     waiting = jobs.waiting(cursor)
+                if waiting:
+                    log.info("job", job_id=waiting[0])
+                    child = self._start(waiting[0])
             except (ServiceUnreachable, InputError, *INFRASTRUCTURE) as error:
                 log.warning("jobs pause", why=words_of(error))
-                continue
-            if waiting:
-                log.info("job", job_id=waiting[0])
-                child = self._start(waiting[0])
+            except Exception as error:  # noqa: BLE001  a dead thread would leave jobs waiting, unseen
+                log.warning("jobs pause", why=f"{type(error).__name__}: {error}")
 
     def _start(self, job_id: int) -> subprocess.Popen[bytes]:
         """Start the process of a job, in a session of its own, as signals for the server are not for it.

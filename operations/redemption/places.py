@@ -31,6 +31,10 @@ class Key(NamedTuple):
         return event_identity(self.source, self.event_id)[:IDENTITY_BYTES]
 
 
+_ASIDE = "seq IS NULL AND kind = 'redemption' AND status <> 'released'"
+"""The condition that a record of quarantine is a redemption that is in no log."""
+
+
 def recorded(cursor: Cursor, key: Key) -> IdentityPlace | None:
     """Return the place of a redemption in the log; None: the log does not have it."""
     return source_log.find_known(cursor, [key.identity]).get(key.identity)
@@ -40,7 +44,7 @@ def set_aside(cursor: Cursor, key: Key) -> list[dict[str, Any]]:
     """Return the records in quarantine under this key that are not in the log, the oldest first."""
     return quarantine.rows(
         cursor,
-        "event_id = %s AND source = %s AND seq IS NULL AND kind = 'redemption' AND status <> 'released'",
+        f"event_id = %s AND source = %s AND {_ASIDE}",
         (key.event_id, key.source),
     )
 
@@ -49,11 +53,11 @@ def arrived(cursor: Cursor, keys: Sequence[Key]) -> list[Key]:
     """Return those keys whose redemptions are in the log or in quarantine."""
     known = source_log.find_known(cursor, [key.identity for key in keys])
     cursor.execute(
-        """
+        f"""
         SELECT w.source, w.event_id FROM unnest(%s::text[], %s::text[]) AS w (source, event_id)
         WHERE EXISTS (
             SELECT FROM guerdon.quarantine q
-            WHERE q.event_id = w.event_id AND q.source = w.source AND q.seq IS NULL AND q.status <> 'released'
+            WHERE q.event_id = w.event_id AND q.source = w.source AND {_ASIDE}
         )
         """,
         ([key.source for key in keys], [key.event_id for key in keys]),

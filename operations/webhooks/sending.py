@@ -55,6 +55,7 @@ class Endpoint:
         self._secrets = secrets
         self._allow_private = allow_private
         self._connection: http.client.HTTPConnection | None = None
+        self._path = "/"
 
     def __enter__(self) -> Self:
         return self
@@ -77,8 +78,7 @@ class Endpoint:
 
     def _post(self, message: Message) -> int:
         """Return the status of the answer; redirects are answers like others, and nobody follows them."""
-        target = addresses.target(self._url, allow_private=self._allow_private)
-        connection = self._connection or self._connect(target)
+        connection = self._connection or self._connect(addresses.target(self._url, allow_private=self._allow_private))
         deadline = threading.Timer(ANSWER_WITHIN_S, _cut_off, (connection.sock,))
         deadline.daemon = True
         deadline.start()
@@ -92,7 +92,7 @@ class Endpoint:
                 "user-agent": "guerdon-webhooks",
                 **signing.headers(self._secrets, message.message_id, now_s, message.body),
             }
-            connection.request("POST", target.path, message.body, headers)
+            connection.request("POST", self._path, message.body, headers)
             answer = connection.getresponse()
             is_whole = len(answer.read(ANSWER_BYTES_MAX)) < ANSWER_BYTES_MAX
         finally:
@@ -110,7 +110,7 @@ class Endpoint:
             context = ssl.create_default_context()
             connection.sock = context.wrap_socket(plain, server_hostname=target.host, do_handshake_on_connect=False)
         connection.auto_open = 0  # it would look the host up itself
-        self._connection = connection
+        self._connection, self._path = connection, target.path
         return connection
 
     def _close(self) -> None:

@@ -70,8 +70,7 @@ class Pool:
 
     def _taken(self) -> Connection:
         """Return an idle session that PostgreSQL has not ended, or a new one."""
-        while self._idle:
-            session = self._idle.pop()
+        for session in self._popped():
             if not session.closed and _is_alive(session):
                 return session
             session.close()
@@ -90,8 +89,17 @@ class Pool:
     def close(self) -> None:
         """Close the sessions that nobody uses; the others are closed as they come back."""
         self._is_closed = True
-        while self._idle:
-            self._idle.pop().close()
+        for session in self._popped():
+            session.close()
+
+    def _popped(self) -> Iterator[Connection]:
+        """Yield idle sessions, each to one caller, until there are none; other threads take some meanwhile."""
+        while True:
+            try:
+                session = self._idle.pop()
+            except IndexError:
+                return
+            yield session
 
 
 def _is_alive(session: Connection) -> bool:
