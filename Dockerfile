@@ -17,6 +17,7 @@ COPY engine engine
 COPY projections projections
 COPY operations operations
 COPY consumers consumers
+COPY api api
 COPY cli cli
 RUN /opt/venv/bin/pip install --no-deps --no-build-isolation .
 

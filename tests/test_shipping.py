@@ -136,6 +136,7 @@ def test_the_image_gets_what_it_copies() -> None:
     copied = {word for line in lines for word in line.split()[1:-1]}
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert copied == let_in
+    assert set(ORDER) <= copied, "every folder of the product"
     assert [name for name in sorted(copied) if not (ROOT / name).exists()] == []
 
 

@@ -67,7 +67,6 @@ def _why_not(cursor: Cursor, wanted: Wanted, name: str) -> str | None:
     )
     build, has_gaps = cursor.fetchone() or (None, False)
     own_zone = None if build is None else fixed_zone(cursor, build)
-    lag = lag_of_rewards(cursor, wanted.generation)
     rebuild = REBUILD.format(name=name)
     if own_zone is None and name == "reward_day" and has_no_reward(cursor, wanted.generation):
         return None
@@ -80,7 +79,7 @@ def _why_not(cursor: Cursor, wanted: Wanted, name: str) -> str | None:
         )
     if has_gaps:
         return f"events were set aside by {name}, so the logs are read; see `guerdon projection verify {name}`"
-    if name == "reward_day" and lag > LAG_MAX:
+    if name == "reward_day" and (lag := lag_of_rewards(cursor, wanted.generation)) > LAG_MAX:
         return f"the rollups of {name} lack the newest {lag} events, so the logs are read, which takes longer"
     return None
 

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 from projections.differences import sentence
 from projections.gaps import is_folded
 from projections.reward_days.comparison_of_lots import difference_of_cells, difference_of_lots
-from projections.reward_days.texts import ACTIVE, EARNING_ORDER, EARNING_ORDERS, LAPSING, NEAR, REWARD, SUMS, TOOK_PART
+from projections.reward_days.texts import (
+    ACTIVE,
+    EARNING_ORDER,
+    EARNING_ORDERS,
+    LAPSING,
+    NEAR,
+    PARTICIPANT,
+    REDEEMER,
+    REWARD,
+    SUMS,
+    TOOK_PART,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +98,10 @@ FROM projected p FULL JOIN logged f USING (measure, day, previous, recorded_day)
 WHERE p.number IS DISTINCT FROM f.number ORDER BY 1, 2 LIMIT 1
 """
 
-_MEASURES = {1: "members who took part", 2: "members who redeemed", 3: "orders with a grant", 4: "amounts that lapse"}
+_MEASURES = {
+    PARTICIPANT: "members who took part", REDEEMER: "members who redeemed",
+    EARNING_ORDER: "orders with a grant", ACTIVE: "amounts that lapse",
+}  # fmt: skip
 
 
 def difference(

@@ -56,7 +56,7 @@ def decide(
     document = report(database_url, "experiments", Asked(known_at=known_at or decided_at))
     row = next(iter(named(document["data"], name).values()))
     _refuse(row)
-    interval = row["always_valid"] or {"planned": None, "low": None, "high": None}
+    interval = row["always_valid"] or {"low": None, "high": None}
     members = sum(arm["n"] for arm in row["arms"].values())
     with transaction(database_url) as cursor:
         cursor.execute(
@@ -68,7 +68,7 @@ def decide(
             (
                 row["salt"], choice, decided_at, actor, reason, known_at or decided_at, document["generation"], members,
                 (row["effect"] or {"difference": None})["difference"], interval["low"], interval["high"],
-                _is_due(members, interval),
+                _is_due(members, row["planned"], interval),
             ),
         )  # fmt: skip
         (recorded,) = dictionaries(
@@ -106,8 +106,8 @@ def _refuse(row: Mapping[str, Any]) -> None:
         )
 
 
-def _is_due(members: int, interval: Mapping[str, Any]) -> bool:
+def _is_due(members: int, planned: int | None, interval: Mapping[str, Any]) -> bool:
     """Whether the interval that holds at every look leaves 0 out, or the planned size is reached."""
-    if interval["planned"] is not None and members >= interval["planned"]:
+    if planned is not None and members >= planned:
         return True
     return interval["low"] is not None and not interval["low"] <= 0 <= interval["high"]

@@ -61,6 +61,7 @@ def _row(of: Frame, experiment: Experiment, money: Money) -> dict[str, Any]:
         "treat": None if experiment.treat is None else experiment.treat / TREAT_ALL,
         "rules": list(experiment.rules),
         "metric": str(experiment.metric),
+        "planned": compared.experiment.planned,
         "begun_at": plain(compared.exposure.begun_at),
         "arms": _arms(compared),
         "srm": record(compared.split),

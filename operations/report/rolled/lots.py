@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from operations.report.rolled.reward_days import KNOWN
-from projections.reward_days.lots import Way
+from projections.reward_days.lots import LEFT_FOR_GOOD, Way
 
 if TYPE_CHECKING:
     from datetime import date
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 _BACK = f"{Way.REVERSED_FROM_EXPIRED:d}"
 
-_OUT = f"""
-{Way.CAPTURED:d}, {Way.EXPIRED:d}, {Way.ERASED:d}, {Way.SETTLED:d}, {Way.REVERSED_FROM_LOTS:d}
-"""
+_OUT = ", ".join(f"{way:d}" for way in LEFT_FOR_GOOD)
 
 _OUTSTANDING = f"""
 CASE WHEN way IN ({Way.ISSUED:d}, {Way.RESTORED:d}, {Way.LAPSES_AT:d}) THEN points

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from operations.report.rolled.reward_days import KNOWN, PERIOD
+from projections.reward_days.texts import ACTIVE, EARNING_ORDER, PARTICIPANT, REDEEMER
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from operations.report.frame import Frame
 
-_MEASURES = {1: "participants", 2: "redeemers"}
-_EARNING_ORDER, _ACTIVE = 3, 4
+_MEASURES = {PARTICIPANT: "participants", REDEEMER: "redeemers"}
 
 
 def participants(of: Frame) -> list[tuple[str, datetime | None, int]]:
@@ -42,7 +42,7 @@ def is_something_open(of: Frame) -> bool:
     """Whether an active amount lapses before the cut, and has not lapsed yet."""
     ((is_open,),) = of.rows(
         f"SELECT coalesce(sum(number), 0) > 0 FROM guerdon.reward_count WHERE {KNOWN} AND measure = %(measure)s",
-        measure=_ACTIVE,
+        measure=ACTIVE,
     )
     return bool(is_open)
 
@@ -54,6 +54,6 @@ def earning_orders(of: Frame) -> list[tuple[datetime, int]]:
         SELECT {PERIOD}, sum(number) FROM guerdon.reward_count
         WHERE {KNOWN} AND day >= %(since_day)s AND measure = %(measure)s GROUP BY 1
         """,
-        measure=_EARNING_ORDER,
+        measure=EARNING_ORDER,
     )
     return [(start, int(orders)) for start, orders in rows]
